@@ -1,0 +1,59 @@
+"""The degradation y = (x ⋆ k)↓s, its adjoint, and the only statement of its conventions.
+
+Cross-correlation, circular border, and of each s x s block the top-left pixel is kept:
+y[i, j] = sum_uv k[u, v] x[(s i + u - K//2) mod H, (s j + v - K//2) mod W].
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def degrade(image: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """The low-resolution image that a kernel makes of an image; FKP, Liang et al. (2021), eq. 1 without noise.
+
+    Correlation and decimation are one strided convolution, so the pixels that decimation drops are never computed.
+
+    Args:
+        image: (n, C, H, W), or (1, C, H, W) to be degraded by each of n kernels. H and W are multiples of ``scale``.
+        kernel: (n, 1, K, K), or (1, 1, K, K) for all images.
+
+    Returns:
+        (n, C, H/s, W/s).
+    """
+    if image.shape[-2] % scale or image.shape[-1] % scale:
+        raise ValueError(f"image size {tuple(image.shape[-2:])} is no multiple of the scale {scale}; crop it first")
+    margin = kernel.shape[-1] // 2
+    images, channels = image.shape[:2]
+    # The last row and column that the strided windows reach leave the right and bottom margin short by s - 1.
+    after = max(margin - scale + 1, 0)
+    padded = F.pad(image, (margin, after, margin, after), mode="circular")
+    if images == 1:
+        return F.conv2d(padded.transpose(0, 1), kernel, stride=scale).transpose(0, 1)
+    if len(kernel) == 1:
+        return F.conv2d(padded.flatten(0, 1)[:, None], kernel, stride=scale).unflatten(0, (images, channels))[:, :, 0]
+    grouped = F.conv2d(padded.transpose(0, 1), kernel, stride=scale, groups=images)
+    return grouped.transpose(0, 1)
+
+
+def degrade_adjoint(lr: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """The transpose of ``degrade`` in the image: <degrade(x, k), y> = <x, degrade_adjoint(y, k)>.
+
+    Args:
+        lr: (1, C, h, w).
+        kernel: (1, 1, K, K).
+
+    Returns:
+        (1, C, sh, sw).
+    """
+    margin = kernel.shape[-1] // 2
+    height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
+    spread = F.conv_transpose2d(lr.transpose(0, 1), kernel, stride=scale).transpose(0, 1)
+    # Row r of the spread image lies at r - margin; what falls outside comes back on the other side.
+    spread = F.pad(spread, (0, width + margin - spread.shape[-1], 0, height + margin - spread.shape[-2]))
+    for dim, size in ((-2, height), (-1, width)):
+        wrapped = spread.narrow(dim, margin, size).clone()
+        wrapped.narrow(dim, size - margin, margin).add_(spread.narrow(dim, 0, margin))
+        spread = wrapped
+    return spread

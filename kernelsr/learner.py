@@ -1,0 +1,73 @@
+"""The protocols, nothing else: Learner, and the two kinds of it that a solver couples, KernelPrior and Restorer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Misfit = Callable[[Tensor], Tensor]
+"""Candidate kernels (n, 1, K, K) -> their data error (n,) with the current image."""
+
+
+class Learner(nn.Module, ABC):
+    """An unknown of the problem that learns by gradient steps: made for one problem, run once, thrown away.
+
+    Constructors take ``(problem, rng, *, own settings)``. ``optimizer`` is None where there is nothing to learn.
+    It rests until ``start``, then moves every ``every`` steps and accumulates gradients in between.
+    """
+
+    optimizer: torch.optim.Optimizer | None = None
+    start: int = 0
+    every: int = 1
+    waited: int = 0
+
+    def step(self, i: int) -> None:
+        """Once a solver step, after backward: rest, accumulate or move."""
+        self.waited += 1
+        if i < self.start:
+            self.zero_grad()
+            self.project_()
+            self.waited = 0
+        elif self.waited >= self.every:
+            self.move()
+            self.waited = 0
+
+    def move(self) -> None:
+        """One step along the accumulated gradient, back to the feasible set."""
+        if self.optimizer is not None:
+            self.optimizer.step()
+            self.zero_grad()
+        self.project_()
+
+    def project_(self) -> None:
+        """Back to the feasible set, in place (FKP's sphere). Default: every point is feasible."""
+
+
+class KernelPrior(Learner):
+    """A point among kernels, moved by the loss."""
+
+    @abstractmethod
+    def forward(self) -> Tensor:
+        """The current kernel, (1, 1, K, K)."""
+
+    def penalty(self, kernel: Tensor) -> Tensor:
+        """A term of the loss for this kernel. Default: none."""
+        return kernel.new_zeros(())
+
+    def advance(self, misfit: Misfit) -> None:
+        """Listen to the image before the step (DKP's Monte-Carlo step). Default: silent."""
+
+
+class Restorer(Learner):
+    """The image that a kernel implies."""
+
+    @abstractmethod
+    def forward(self, kernel: Tensor) -> Tensor:
+        """The image, (1, C, sh, sw), for a kernel (1, 1, K, K)."""
+
+    def penalty(self, image: Tensor) -> Tensor:
+        """A term of the loss for this image (DKP's hyper-Laplacian). Default: none."""
+        return image.new_zeros(())

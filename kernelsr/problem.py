@@ -1,0 +1,99 @@
+"""What a solver is given (Problem), must never see (Truth), returns (Estimate) and shows on the way (Progress)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CENTRES = ("fkp", "aligned")
+
+
+def fkp_kernel_size(scale: int) -> int:
+    """FKP's support of the kernel on the HR grid, min(4s+3, 21): 11, 15, 19, 21 for x2, x3, x4, x8."""
+    return min(4 * scale + 3, 21)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One low-resolution image y = (x ⋆ k)↓s + n, of which neither x nor k is known.
+
+    Args:
+        lr: y, (1, C, h, w) in [0, 1]. Its device and dtype are those of everything made for this problem.
+        scale: s, the integer decimation factor.
+        kernel_size: K, the odd support of k in HR pixels; FKP's rule where it is None.
+        centre: where k's centre of mass lies by convention: ``fkp`` (K-s)/2 or ``aligned`` K//2 + (s-1)/2.
+        noise_std: standard deviation of n on the [0, 1] scale, if known.
+
+    Raises:
+        ValueError: what is wrong, its value, and the remedy.
+    """
+
+    lr: Tensor
+    scale: int
+    kernel_size: int = 0
+    centre: str = "fkp"
+    noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scale, int) or isinstance(self.scale, bool) or not 2 <= self.scale <= 16:
+            raise ValueError(f"scale is {self.scale!r}; it must be an integer from 2 to 16 (the papers use 2, 3, 4, 8)")
+        if not self.kernel_size:
+            object.__setattr__(self, "kernel_size", fkp_kernel_size(self.scale))
+        if self.kernel_size < 3 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size is {self.kernel_size}; it must be odd and at least 3")
+        if self.centre not in CENTRES:
+            raise ValueError(f"centre is {self.centre!r}; choose one of {', '.join(CENTRES)}")
+        lr = self.lr
+        if lr.dim() != 4 or lr.shape[0] != 1:
+            raise ValueError(f"lr has shape {tuple(lr.shape)}; it must be one image, (1, C, h, w)")
+        if not torch.isfinite(lr).all():
+            raise ValueError("lr contains NaN or infinite values; replace them before estimating a kernel")
+        if lr.min() < -1e-3 or lr.max() > 1 + 1e-3:
+            raise ValueError(f"lr ranges over [{lr.min():.3g}, {lr.max():.3g}]; it must lie in [0, 1]")
+        height, width = self.hr_size
+        if min(height, width) < self.kernel_size:
+            raise ValueError(
+                f"the image is smaller than the kernel: {lr.shape[3]}x{lr.shape[2]} LR pixels give {width}x{height} "
+                f"at x{self.scale}, the kernel has {self.kernel_size}; use a larger image or a smaller kernel_size"
+            )
+
+    @property
+    def hr_size(self) -> tuple[int, int]:
+        """(sh, sw), the size of the unknown image."""
+        return self.lr.shape[2] * self.scale, self.lr.shape[3] * self.scale
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What made the LR image, where it is known; only metrics and reports may hold one.
+
+    Args:
+        hr: x, (1, C, sh, sw) in [0, 1], or None.
+        kernel: k, (1, 1, K, K) with sum 1, or None.
+    """
+
+    hr: Tensor | None = None
+    kernel: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a solver returns: image (1, C, sh, sw) and kernel (1, 1, K, K), both detached."""
+
+    image: Tensor
+    kernel: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a solver shows after each step, detached and still on its device, so that showing costs no synchronisation.
+
+    ``loss`` is a scalar tensor: ``float(loss)`` waits for the device, so call it only when someone looks.
+    """
+
+    step: int
+    loss: Tensor
+    image: Tensor
+    kernel: Tensor
