@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +17,20 @@ class Learner(nn.Module, ABC):
     """An unknown of the problem that learns by gradient steps: made for one problem, run once, thrown away.
 
     Constructors take ``(problem, rng, *, own settings)``. ``optimizer`` is None where there is nothing to learn.
-    It rests until ``start``, then moves every ``every`` steps and accumulates gradients in between.
+    It rests until ``start``, then moves at every ``every``-th step and accumulates gradients in between.
     """
 
     optimizer: torch.optim.Optimizer | None = None
     start: int = 0
     every: int = 1
-    waited: int = 0
 
     def step(self, i: int) -> None:
         """Once a solver step, after backward: rest, accumulate or move."""
-        self.waited += 1
         if i < self.start:
             self.zero_grad()
             self.project_()
-            self.waited = 0
-        elif self.waited >= self.every:
+        elif (i + 1) % self.every == 0:
             self.move()
-            self.waited = 0
 
     def move(self) -> None:
         """One step along the accumulated gradient, back to the feasible set."""
@@ -71,3 +68,11 @@ class Restorer(Learner):
     def penalty(self, image: Tensor) -> Tensor:
         """A term of the loss for this image (DKP's hyper-Laplacian). Default: none."""
         return image.new_zeros(())
+
+
+@contextmanager
+def initialised_from(rng: torch.Generator) -> Iterator[None]:
+    """Inside, PyTorch's global generator is seeded from ``rng``: layers draw their initial weights from nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        yield

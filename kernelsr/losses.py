@@ -39,11 +39,11 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 def hyper_laplacian(image: Tensor, power: float = 0.67) -> Tensor:
     """Sum of |gradients|^power over four directions, the image prior of DIP-DKP (Yang et al., 2024); a scalar.
 
-    One-sided differences to the right, down and along both diagonals, on the image padded by reflection. 1e-8 inside
+    One-sided differences to the pixel above, left, above left and below left, on the image padded by reflection. 1e-8 inside
     the power keeps its derivative finite where the image is flat.
     """
     padded = F.pad(image, (1, 1, 1, 1), mode="reflect")
     height, width = image.shape[-2:]
-    neighbours = ((1, 2), (2, 1), (2, 2), (2, 0))
+    neighbours = ((0, 1), (0, 0), (1, 0), (2, 0))
     gradients = [padded[..., i : i + height, j : j + width] - image for i, j in neighbours]
     return ((torch.stack(gradients).abs() + 1e-8) ** power).sum()

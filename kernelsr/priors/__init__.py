@@ -1,0 +1,9 @@
+"""Kernel priors: points among kernels that one *optimises*; one final class a file."""
+
+from kernelsr.priors.dynamic import Dynamic
+from kernelsr.priors.flow import Flow
+from kernelsr.priors.gaussian import Gaussian
+from kernelsr.priors.network import Network
+from kernelsr.priors.softmax import Softmax
+
+__all__ = ["Dynamic", "Flow", "Gaussian", "Network", "Softmax"]

@@ -1,0 +1,85 @@
+"""DKP: a prior that is trained on random kernels while it listens to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernelsr.families import AnisotropicGaussian, KernelFamily
+from kernelsr.learner import KernelPrior, Misfit
+from kernelsr.priors.network import Network
+from kernelsr.problem import Problem
+
+
+class Dynamic(KernelPrior):
+    """The dynamic kernel prior: random kernels, weighted by how well they explain the image, teach a base prior.
+
+    Yang et al. (2024), DKP, sections 3.2-3.3. A rehearsal fits the base to random kernels. Then, at every
+    ``listen_every``-th step, ``samples`` random kernels are scored by re-degrading the current image, and the base takes
+    one step towards them by their weights (Monte-Carlo kernel sampling); between these steps the loss's gradient
+    accumulates and moves it every ``every`` steps (kernel estimation). What has accumulated is dropped at a listening
+    step, as in the released code.
+
+    Args:
+        base: (problem, rng) -> the prior that is made dynamic; it keeps its own optimiser and feasible set.
+        family: where the random kernels are drawn from. The released code's range of variances is the default.
+        rehearsal: steps of the warm-up, one random kernel each.
+        listen_every: solver steps from one Monte-Carlo step to the next.
+        samples: random kernels in each Monte-Carlo step.
+        every: solver steps whose gradients make one kernel step.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        base: Callable[[Problem, torch.Generator], KernelPrior] = Network,
+        family: KernelFamily | None = None,
+        rehearsal: int = 200,
+        listen_every: int = 5,
+        samples: int = 5,
+        every: int = 3,
+    ):
+        super().__init__()
+        self.base = base(problem, rng)
+        self.family = family or AnisotropicGaussian("released")
+        self.problem, self.rng = problem, rng
+        self.listen_every, self.samples, self.every = listen_every, samples, every
+        self.steps = 0
+        for _ in range(rehearsal):
+            self._learn(self.family(1, problem, rng), torch.ones(1).to(problem.lr))
+
+    def forward(self) -> Tensor:
+        return self.base()
+
+    def penalty(self, kernel: Tensor) -> Tensor:
+        return self.base.penalty(kernel)
+
+    def advance(self, misfit: Misfit) -> None:
+        """At a listening step, one step of the base towards the random kernels that explain the image."""
+        if self.steps % self.listen_every == 0:
+            proposals = self.family(self.samples, self.problem, self.rng)
+            self.base.zero_grad()
+            self._learn(proposals, monte_carlo_weights(misfit(proposals)))
+        self.steps += 1
+
+    def move(self) -> None:
+        self.base.move()
+
+    def _learn(self, proposals: Tensor, weights: Tensor) -> None:
+        squares = ((self.base() - proposals) ** 2).mean((1, 2, 3))
+        (weights * squares).sum().backward()
+        self.base.move()
+
+
+def monte_carlo_weights(errors: Tensor) -> Tensor:
+    """DKP's weights (n,) of random kernels with data errors (n,): -(1-p)^2 log(p + 1e-3), the least error the heaviest.
+
+    p is each error above the least, as a share of their sum; Yang et al. (2024), released code.
+    """
+    above = errors - errors.min()
+    p = above / (above.sum() + 1e-5)
+    return -((1 - p) ** 2) * torch.log(p + 1e-3)

@@ -1,0 +1,58 @@
+"""FKP: a latent of a trained normalizing flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kernelsr import flows
+from kernelsr.learner import KernelPrior
+from kernelsr.problem import Problem
+
+
+class Flow(KernelPrior):
+    """A latent on the typical sphere of a frozen flow; FKP, Liang et al. (2021), section 3.3.
+
+    Most of a D-dimensional Gaussian's mass lies about radius sqrt(D) = K; after each move, and while it rests, the
+    latent is projected onto the sphere of radius K - 1.
+
+    Args:
+        flow: scale -> the trained flow; ours by default.
+        lr: Adam's step on the latent.
+        start: the step from which the latent moves. The paper says 75; the released code's count makes it 76.
+        latent_seed: draw the initial latent from PyTorch's generator with this seed (the released code: 5), not from
+            ``rng``.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        flow: Callable[[int], flows.KernelFlow] = flows.bundled,
+        lr: float = 0.5,
+        start: int = 76,
+        latent_seed: int | None = None,
+    ):
+        super().__init__()
+        self.start = start
+        self.flow = flow(problem.scale).to(problem.lr).eval().requires_grad_(False)
+        size = self.flow.kernel_size
+        if size != problem.kernel_size:
+            raise ValueError(
+                f"the flow makes {size}x{size} kernels, the problem has kernel_size {problem.kernel_size}; "
+                f"set kernel_size={size} or train a flow of that size"
+            )
+        source = rng if latent_seed is None else torch.Generator().manual_seed(latent_seed)
+        self.latent = nn.Parameter(torch.randn(1, size**2, generator=source).to(problem.lr))
+        self.optimizer = torch.optim.Adam([self.latent], lr)
+        self.project_()
+
+    def forward(self) -> Tensor:
+        return self.flow.decode(self.latent)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        self.latent *= (self.flow.kernel_size - 1) / self.latent.norm()

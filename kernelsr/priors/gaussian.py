@@ -1,0 +1,42 @@
+"""A Gaussian with three parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kernelsr import kernels
+from kernelsr.families import fkp_variances
+from kernelsr.learner import KernelPrior
+from kernelsr.problem import Problem
+
+
+class Gaussian(KernelPrior):
+    """An anisotropic Gaussian about the convention's centre: the parametric prior, with nothing else to learn.
+
+    The parameters are the Cholesky factor of the covariance (logarithms on its diagonal), so every point is a Gaussian.
+
+    Args:
+        lr: Adam's step on the three parameters.
+        start: the step from which they move.
+    """
+
+    def __init__(self, problem: Problem, rng: torch.Generator, *, lr: float = 0.02, start: int = 76):
+        super().__init__()
+        self.start = start
+        like = {"dtype": problem.lr.dtype, "device": problem.lr.device}
+        place = torch.arange(problem.kernel_size, **like)
+        offset = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+        self.register_buffer("offsets", torch.cartesian_prod(offset, offset).T)
+        log_deviation = 0.5 * torch.tensor(sum(fkp_variances(problem.scale)) / 2).log().item()
+        self.log_diagonal = nn.Parameter(torch.full((2,), log_deviation, **like))
+        self.lower = nn.Parameter(torch.zeros((), **like))
+        self.optimizer = torch.optim.Adam(self.parameters(), lr)
+
+    def forward(self) -> Tensor:
+        first, second = self.log_diagonal.exp()
+        row, column = self.offsets
+        whitened = row / first
+        distance = whitened**2 + ((column - self.lower * whitened) / second) ** 2
+        size = int(len(row) ** 0.5)
+        return (-0.5 * distance).softmax(0).view(1, 1, size, size)

@@ -1,0 +1,6 @@
+"""Restorers: kernel -> image; one final class a file."""
+
+from kernelsr.restorers.bicubic import Bicubic
+from kernelsr.restorers.dip import Dip
+
+__all__ = ["Bicubic", "Dip"]

@@ -1,0 +1,53 @@
+"""Solvers couple a kernel prior and a restorer on one problem; they neither print nor save nor score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from kernelsr.degradation import degrade
+from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.losses import ssim
+from kernelsr.problem import Estimate, Problem, Progress
+
+
+def joint(
+    problem: Problem,
+    prior: KernelPrior,
+    restorer: Restorer,
+    *,
+    steps: int = 1000,
+    ssim_steps: int = 80,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> Estimate:
+    """Estimate kernel and image together by descending one loss; FKP (2021), Algorithm 1, and DKP (2024), Algorithm 1.
+
+    Which method this is, the parts decide: their schedules are their own.
+
+    Args:
+        steps: image steps.
+        ssim_steps: the data loss is 1 - SSIM so long, then the mean squared error; 80 in FKP, 405 in DKP.
+        on_step: called after each step.
+
+    Returns:
+        The last iterate: kernel and image as they entered the last loss.
+    """
+    y, s = problem.lr, problem.scale
+    for step in range(steps):
+        image = restorer(prior().detach())
+
+        def misfit(kernels: Tensor, image: Tensor = image.detach()) -> Tensor:
+            return ((degrade(image, kernels, s) - y) ** 2).mean((1, 2, 3))
+
+        prior.advance(misfit)
+        kernel = prior()
+        lr = degrade(image, kernel, s)
+        data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)
+        loss = data + restorer.penalty(image) + prior.penalty(kernel)
+        loss.backward()
+        restorer.step(step)
+        prior.step(step)
+        on_step(Progress(step, loss.detach(), image.detach(), kernel.detach()))
+    return Estimate(image.detach(), kernel.detach())
