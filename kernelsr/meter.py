@@ -1,0 +1,48 @@
+"""What an estimate cost: wall-clock seconds and peak memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+
+class Meter:
+    """Seconds and peak memory (MB) since it was made: the device's memory on CUDA, the process's on a CPU."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            _reset_peak()
+        self.began = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """The columns ``seconds`` and ``peak_memory_mb``."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            peak = torch.cuda.max_memory_allocated(self.device) / 1e6
+        else:
+            peak = _peak()
+        return {"seconds": time.perf_counter() - self.began, "peak_memory_mb": peak}
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # elsewhere than on Linux the peak is that of the whole process so far
+
+
+def _peak() -> float:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1e6 if sys.platform == "darwin" else 1e3
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,178 @@
+"""Metrics: how good an estimate is, and the floors that every method has to clear.
+
+Image metrics follow the papers: Y by MATLAB's studio-range coefficients, in float from 8-bit images, border shaved, peak 255.
+Kernel metrics compare raw kernels (not normalised by peak); positions in HR pixels, variances in HR pixels squared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernelsr import kernels
+from kernelsr.degradation import degrade
+from kernelsr.families import fkp_variances
+from kernelsr.problem import Estimate, Problem, Truth
+from kernelsr.restorers import Bicubic
+
+FLOORS = ("floor: mean kernel", "floor: bicubic, unaligned", "floor: bicubic, aligned")
+
+
+def luma(image: Tensor) -> Tensor:
+    """Y of YCbCr (n, 1, H, W), studio range 16 to 235, of images (n, C, H, W) in [0, 1] rounded to 8 bits first.
+
+    Grey images count as RGB of equal channels, as in the papers. Other channel counts have no Y: their channels are
+    scaled by 255 and kept.
+    """
+    levels = (_exact(image).clamp(0, 1) * 255).round()
+    if image.shape[1] == 3:
+        weights = levels.new_tensor([65.481, 128.553, 24.966]) / 255
+        return 16 + torch.einsum("c,nchw->nhw", weights, levels)[:, None]
+    return 16 + 219 * levels / 255 if image.shape[1] == 1 else levels
+
+
+def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """PSNR on Y in dB, ``border`` pixels shaved, peak 255."""
+    return _psnr(*_shaved(image, reference, border), peak=255)
+
+
+def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """SSIM on Y, ``border`` pixels shaved, 11x11 Gaussian window of std 1.5 over its valid area; equals MATLAB's."""
+    from kornia.metrics import ssim as ssim_map
+
+    first, second = _shaved(image, reference, border)
+    if min(first.shape[2:]) < 11:
+        raise ValueError(
+            f"SSIM needs 11x11 pixels inside the border; {tuple(first.shape[2:])} are left at border {border}"
+        )
+    return ssim_map(first, second, 11, max_val=255.0, eps=0.0, padding="valid").mean().item()
+
+
+def kernel_psnr(kernel: Tensor, truth: Tensor) -> float:
+    """PSNR of a kernel (1, 1, K, K) in dB, peak 1; supports of different size are padded about their middle pixel."""
+    return _psnr(*_same_size(kernel, truth), peak=1)
+
+
+def kernel_psnr_shifted(kernel: Tensor, truth: Tensor) -> float:
+    """The best kernel PSNR over sub-pixel shifts: what is left of the error once the position is forgiven.
+
+    A grid around the offset of the centroids, zoomed in to 0.01 pixel; never below the unshifted value.
+    """
+    kernel, truth = _same_size(kernel, truth)
+    offset = kernels.centroid(truth) - kernels.centroid(kernel)
+    best, axis = _psnr(kernel, truth, peak=1), torch.linspace(-1, 1, 9, dtype=truth.dtype)
+    grid = torch.cartesian_prod(axis, axis)
+    for reach in (2.0, 0.5, 0.125, 0.03125):
+        offsets = offset + reach * grid
+        errors = (kernels.shift(kernel.expand(len(grid), -1, -1, -1), offsets) - truth).square().mean((1, 2, 3))
+        offset = offsets[errors.argmin()]
+        best = max(best, -10 * math.log10(max(errors.min().item(), 1e-30)))
+    return best
+
+
+def kernel_correlation(kernel: Tensor, truth: Tensor) -> float:
+    """The greatest normalised cross-correlation over whole-pixel shifts, at most 1; Hu and Yang (2012)."""
+    kernel, truth = _same_size(kernel, truth)
+    products = F.conv2d(kernel, truth, padding=truth.shape[-1] - 1)
+    return (products.max() / (kernel.norm() * truth.norm())).item()
+
+
+def centroid_error(kernel: Tensor, truth: Tensor) -> float:
+    """Distance of the centres of mass, HR pixels."""
+    kernel, truth = _same_size(kernel, truth)
+    return (kernels.centroid(kernel) - kernels.centroid(truth)).norm().item()
+
+
+def variance_error(kernel: Tensor, truth: Tensor) -> float:
+    """Mean relative error of the two principal variances; 0.05 is where nothing visible is lost.
+
+    Of the ratio (u' S u) / (u' T u) of estimated to true variance along a direction u, the two extremes are the
+    eigenvalues of T^-1 S; the error is their mean |ratio - 1|. Where the axes agree that is the relative error of each
+    variance; kernels turned against each other err though their variances are equal. NaN where the truth has no
+    width along some direction (a delta, an axis-parallel line).
+    """
+    estimated, true = (kernels.moments(_exact(k))[0] for k in (kernel, truth))
+    if not torch.isfinite(estimated).all() or torch.linalg.eigvalsh(true)[0] < 0.01:
+        return math.nan
+    whitening = torch.linalg.inv(torch.linalg.cholesky(true))
+    ratios = torch.linalg.eigvalsh(whitening @ estimated @ whitening.mT)
+    return (ratios - 1).abs().mean().item()
+
+
+def lr_psnr(estimate: Estimate, problem: Problem) -> float:
+    """PSNR of the re-degraded estimate against y in dB, all channels, peak 1: high also for many wrong pairs."""
+    kernel = estimate.kernel.to(estimate.image)
+    return _psnr(degrade(estimate.image, kernel, problem.scale), problem.lr, peak=1)
+
+
+def score(estimate: Estimate, problem: Problem, truth: Truth, *, border: int) -> dict[str, float]:
+    """The numbers of one row; what needs an unknown truth is absent."""
+    row: dict[str, float] = {}
+    if truth.hr is not None:
+        row["psnr"] = psnr(estimate.image, truth.hr, border=border)
+        row["ssim"] = ssim(estimate.image, truth.hr, border=border)
+    if truth.kernel is not None:
+        row |= score_kernel(estimate.kernel, truth.kernel)
+    row["lr_psnr"] = lr_psnr(estimate, problem)
+    return row
+
+
+def score_kernel(kernel: Tensor, truth: Tensor) -> dict[str, float]:
+    """The numbers of one row that concern the kernel."""
+    return {
+        "kernel_psnr": kernel_psnr(kernel, truth),
+        "centroid_error": centroid_error(kernel, truth),
+        "variance_error": variance_error(kernel, truth),
+        "kernel_psnr_shifted": kernel_psnr_shifted(kernel, truth),
+    }
+
+
+def mean_kernel(problem: Problem) -> Tensor:
+    """A constant that never looks at the image: the isotropic Gaussian of the FKP range's mean variance, (1, 1, K, K)."""
+    size = problem.kernel_size
+    place = torch.arange(size, dtype=torch.float64) - kernels.centre(problem.centre, size, problem.scale)
+    profile = torch.exp(-(place**2) / sum(fkp_variances(problem.scale)))  # exp(-d^2 / 2v), v half the sum
+    return kernels.normalise(torch.outer(profile, profile)[None, None])
+
+
+def floors(problem: Problem, truth: Truth, *, border: int) -> list[dict[str, str | float]]:
+    """The rows that a method has to clear: the mean kernel, and bicubic on the protocol's grid and on the aligned one."""
+    rows: list[dict[str, str | float]] = []
+    if truth.kernel is not None:
+        rows.append({"method": FLOORS[0], **score_kernel(mean_kernel(problem), truth.kernel)})
+    if truth.hr is not None:
+        for method, aligned in ((FLOORS[1], False), (FLOORS[2], True)):
+            image = Bicubic(problem, torch.Generator(), aligned=aligned)(mean_kernel(problem).to(problem.lr))
+            row = {"psnr": psnr(image, truth.hr, border=border), "ssim": ssim(image, truth.hr, border=border)}
+            rows.append({"method": method, **row})
+    return rows
+
+
+def _psnr(image: Tensor, reference: Tensor, *, peak: float) -> float:
+    error = (_exact(image) - _exact(reference)).square().mean().item()
+    return 10 * math.log10(peak**2 / error) if error else math.inf
+
+
+def _shaved(image: Tensor, reference: Tensor, border: int) -> tuple[Tensor, Tensor]:
+    if image.shape != reference.shape:
+        raise ValueError(f"images differ in size: {tuple(image.shape)} and {tuple(reference.shape)}; crop one first")
+    height, width = image.shape[2] - 2 * border, image.shape[3] - 2 * border
+    if border < 0 or height < 1 or width < 1:
+        raise ValueError(f"border {border} leaves nothing of an image of {image.shape[3]}x{image.shape[2]} pixels")
+    first, second = luma(image), luma(reference)
+    inside = (..., slice(border, border + height), slice(border, border + width))
+    return first[inside], second[inside]
+
+
+def _same_size(kernel: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the larger support."""
+    size = max(kernel.shape[-1], truth.shape[-1])
+    return kernels.pad_to(_exact(kernel), size), kernels.pad_to(_exact(truth), size)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In float64 on the CPU, wherever an estimate was made: some devices have no float64."""
+    return values.detach().cpu().double()

@@ -1,0 +1,227 @@
+"""The files of a run: rows.csv and floors.csv, and for each image its kernel, pictures and trace.
+
+Every file is written whole or not at all, so a run that is stopped loses at most the image it was working on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from torch import Tensor
+
+from kernelsr.pictures import VIRIDIS, as_8bit, colour, enlarge, png
+from kernelsr.problem import Estimate, Problem, Truth
+
+Row = dict[str, Any]
+
+WORDS = ("image", "method", "error")
+COUNTS = ("scale", "seed")
+METRICS = (
+    "psnr",
+    "ssim",
+    "kernel_psnr",
+    "centroid_error",
+    "variance_error",
+    "kernel_psnr_shifted",
+    "lr_psnr",
+    "seconds",
+    "peak_memory_mb",
+)
+COLUMNS = ("image", "method", *COUNTS, *METRICS, "error")
+TRACE_COLUMNS = ("step", "loss", "kernel_psnr")
+
+
+def safe_name(name: str) -> str:
+    """An image's name as the name of its folder: unchanged where harmless, else cleaned and told apart by a hash."""
+    clean = re.sub(r"[^\w.() +=,-]", "_", name).strip(" .")
+    if name and clean == name and len(name) <= 60:
+        return name
+    return f"{clean[:53] or 'image'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, and its folder where missing, so that a reader sees the old or the new content and nothing between.
+
+    Raises:
+        OSError: the folder cannot be written; one sentence names it and the remedy. The old file is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
+def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """The same for text, as UTF-8; an odd byte of a file name, which has no UTF-8, becomes a question mark."""
+    write_bytes_atomically(path, text.encode("utf-8", "replace"))
+
+
+def append_row(path: str | os.PathLike[str], row: Row) -> None:
+    """Add one image's row to rows.csv (or floors.csv), which is made where missing; one writer at a time.
+
+    Args:
+        path: the CSV file.
+        row: values by column of ``COLUMNS``; a missing one or None is an empty cell: unknown.
+
+    Raises:
+        ValueError: a column is unknown, or the file there is not such a table; it is then left as it is.
+        OSError: the folder cannot be written.
+    """
+    if unknown := sorted(set(row) - set(COLUMNS)):
+        raise ValueError(f"unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}")
+    path = Path(path)
+    rows = read_rows(path) if path.exists() else []
+    write_text_atomically(path, _csv_text(COLUMNS, [*rows, row]))
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of rows.csv (or floors.csv): words as str, scale and seed as int, metrics as float, empty cells as None.
+
+    Raises:
+        ValueError: the file is not such a table or was cut off; names the line and the remedy.
+    """
+    return _read(Path(path), COLUMNS)
+
+
+def read_trace(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of trace.csv: step as int, loss and kernel_psnr as float or None."""
+    return _read(Path(path), TRACE_COLUMNS)
+
+
+def save_estimate(
+    folder: str | os.PathLike[str],
+    estimate: Estimate,
+    problem: Problem,
+    truth: Truth | None,
+    trace: Sequence[Row],
+) -> None:
+    """Save what was estimated for one image, and for the report what it was estimated from.
+
+    Writes kernel.npy (K, K) float64, kernel.mat (the same under ``Kernel``; a cross-correlation kernel, as everywhere
+    here), kernel.png, sr.png, lr.png, trace.csv and, where known, hr.png and true_kernel.npy. An image of neither one
+    nor three channels also becomes an .npy (C, H, W): its .png shows only the first three channels (of two, the mean).
+
+    Args:
+        folder: the image's own folder, ``safe_name(name)`` in the run's folder; made where missing.
+        estimate: what the solver returned.
+        problem: what it was given.
+        truth: what was withheld, or None.
+        trace: dicts of step, loss and, with a true kernel, kernel_psnr.
+
+    Raises:
+        OSError: the folder cannot be written; one sentence names it and the remedy.
+    """
+    folder = Path(folder)
+    kernel = _kernel_array(estimate.kernel)
+    write_bytes_atomically(folder / "kernel.npy", _npy(kernel))
+    mat = io.BytesIO()
+    scipy.io.savemat(mat, {"Kernel": kernel})
+    write_bytes_atomically(folder / "kernel.mat", mat.getvalue())
+    write_bytes_atomically(folder / "kernel.png", png(enlarge(colour(kernel, kernel.max(), VIRIDIS), at_least=192)))
+    _save_image(folder / "sr.png", estimate.image)
+    _save_image(folder / "lr.png", problem.lr)
+    for stale in ("hr.png", "hr.npy", "true_kernel.npy"):
+        with contextlib.suppress(OSError):
+            (folder / stale).unlink()
+    if truth is not None and truth.hr is not None:
+        _save_image(folder / "hr.png", truth.hr)
+    if truth is not None and truth.kernel is not None:
+        write_bytes_atomically(folder / "true_kernel.npy", _npy(_kernel_array(truth.kernel)))
+    write_text_atomically(folder / "trace.csv", _csv_text(TRACE_COLUMNS, trace))
+
+
+def _save_image(path: Path, image: Tensor) -> None:
+    array = image.detach().cpu().numpy()[0]
+    write_bytes_atomically(path, png(as_8bit(array)))
+    if array.shape[0] not in (1, 3):
+        write_bytes_atomically(path.with_suffix(".npy"), _npy(array))
+
+
+def _kernel_array(kernel: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(kernel.detach().cpu().double().numpy()[0, 0])
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _csv_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    return file.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value.item() if hasattr(value, "item") else value)
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[Row]:
+    remedy = "it was not written by this run; move it away or choose another output folder"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a whole CSV file ({error}); {remedy}") from error
+    if not lines or tuple(lines[0]) != tuple(columns):
+        found = ",".join(lines[0])[:80] if lines else "nothing"
+        raise ValueError(f"{path} begins with {found!r} where the columns {','.join(columns)} belong; {remedy}")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(columns):
+            raise ValueError(
+                f"row {number} of {path} has {len(line)} cells, not {len(columns)}, as if cut off; mend or delete it"
+            )
+        try:
+            rows.append({column: _value(column, cell) for column, cell in zip(columns, line, strict=True)})
+        except ValueError as error:
+            raise ValueError(f"row {number} of {path} cannot be read ({error}); mend or delete it") from error
+    return rows
+
+
+def _value(column: str, cell: str) -> str | int | float | None:
+    if column in WORDS:
+        return cell
+    if not cell:
+        return None
+    return int(cell) if column in (*COUNTS, "step") else float(cell)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        why = "the disk is full; free some space or choose another output folder"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        why = "the folder is read-only; make it writable or choose another output folder"
+    else:
+        why = f"{(error.strerror or str(error)).lower()}; choose another output folder"
+    explained = OSError(f"cannot write {path.name} in {path.parent}: {why}")
+    explained.errno = error.errno
+    return explained

@@ -1,0 +1,271 @@
+"""The table and the page say what the files of a run hold, whatever is missing, odd or failed."""
+
+import base64
+import io
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kernelsr.problem import Estimate, Problem, Truth
+from kernelsr.report import terminal_table, write_report
+from kernelsr.results import COLUMNS, METRICS, append_row, read_rows, safe_name, save_estimate
+from kernelsr.tables import SHOWN, means
+
+VOID = {"meta", "img", "br", "input", "link", "hr"}
+SETTINGS = {"prior": "dkp", "images": "<photos> & more"}
+
+
+class Page(HTMLParser):
+    """A strict reader: keeps texts, images and ids, and fails where tags do not match."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.source = path.read_text(encoding="utf-8")
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(self.source)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(" ".join(data.split()))
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word in self.words if word)
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [attrs[attribute] or "" for name, attrs in self.attributes if name == tag and attribute in attrs]
+
+
+def add(folder: Path, name: str, *, truth: bool = True, size: int = 12, method: str = "dkp+dip", **values: Any) -> None:
+    """One finished image of scale 2 in a run's folder."""
+    rng = torch.Generator().manual_seed(len(name))
+    kernel = torch.rand(2, 1, 11, 11, generator=rng)
+    kernel /= kernel.sum((2, 3), keepdim=True)
+    hr = torch.rand(1, 3, 2 * size, 2 * size, generator=rng)
+    trace = [{"step": s, "loss": 0.5**s, "kernel_psnr": 40.0 + s if truth else None} for s in range(0, 20, 5)]
+    problem = Problem(hr[:, :, ::2, ::2], scale=2)
+    known = Truth(hr, kernel[1:]) if truth else None
+    save_estimate(folder / safe_name(name), Estimate(0.9 * hr, kernel[:1]), problem, known, trace)
+    numbers = {"psnr": 24.0, "ssim": 0.8, "kernel_psnr": 50.0, "variance_error": 0.1} if truth else {}
+    row = {"image": name, "method": method, "scale": 2, "seed": 0, "lr_psnr": 44.0, "seconds": 9.0}
+    append_row(folder / "rows.csv", {**row, **numbers, **values})
+
+
+def fail(folder: Path, name: str, why: str) -> None:
+    append_row(folder / "rows.csv", {"image": name, "method": "dkp+dip", "scale": 2, "seed": 0, "error": why})
+
+
+def floor(folder: Path, name: str, method: str, **values: Any) -> None:
+    append_row(folder / "floors.csv", {"image": name, "method": method, "scale": 2, "seed": 0, **values})
+
+
+def build(folder: Path) -> Page:
+    path = write_report(folder, title="A run", settings=SETTINGS)
+    assert path == folder / "report.html"
+    return Page(path)
+
+
+def test_every_metric_is_shown() -> None:
+    assert {column.key for column in SHOWN} == set(METRICS) < set(COLUMNS)
+
+
+def test_the_page_shows_names_numbers_floors_failures_and_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "2025-11-20" / "13-03-59"
+    for name, error in (("bird", 0.02), ("<script>alert('x')</script> & co", 0.3)):
+        add(folder, name, psnr=24.126, ssim=0.81234, variance_error=error)
+        floor(folder, name, "floor: mean kernel", kernel_psnr=51.5, variance_error=0.4)
+    fail(folder, "hug<e>", "needs 12 GB; use a <smaller> image")
+    page = build(folder)
+    for word in ("A run", "bird", "<script>alert('x')</script> & co", "hug<e>"):
+        assert word in page.text, word
+    for word in ("24.13", "0.8123", "2.0", "16.0", "51.50"):
+        assert word in page.text, word
+    for word in ("needs 12 GB; use a <smaller> image", "1 failed", "3 images", "dkp+dip", "×2", "2025-11-20 13:03"):
+        assert word in page.text, word
+    assert "<photos> & more" in page.text and "46–54 dB" in page.text and "floor: mean kernel" in page.text
+    assert "<script" not in page.source and "hug<e>" not in page.source
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    add(tmp_path, "bird")
+    page = build(tmp_path)
+    written = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page.source)
+    assert not re.findall(r"https?:|//[a-z]|url\(|@import|<script|<iframe", written)
+    assert all(address.startswith("data:image/") for address in page.values("img", "src"))
+    ids = set(page.values("article", "id")) | set(page.values("section", "id"))
+    assert all(address.startswith("#") and address[1:] in ids for address in page.values("a", "href"))
+    assert "default-src 'none'" in page.values("meta", "content")[-1]
+
+
+def test_the_pictures_are_those_of_the_folder(tmp_path: Path) -> None:
+    add(tmp_path, "bird")
+    page = build(tmp_path)
+    pictures = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
+    for name, file in (("LR of bird", "lr.png"), ("SR, estimated of bird", "sr.png"), ("HR, true of bird", "hr.png")):
+        shown = Image.open(io.BytesIO(base64.b64decode(pictures[name].split(",")[1])))
+        assert np.array_equal(np.asarray(shown), np.asarray(Image.open(tmp_path / "bird" / file))), name
+    assert {"Error |SR − HR| of bird", "True kernel of bird", "Estimated kernel of bird"} < set(pictures)
+    assert page.source.count("<polyline") == 2
+
+
+def test_kernels_of_different_size_share_size_and_scale(tmp_path: Path) -> None:
+    add(tmp_path, "bird")
+    np.save(tmp_path / "bird" / "kernel.npy", np.full((3, 3), 1.0))
+    np.save(tmp_path / "bird" / "true_kernel.npy", np.full((5, 5), 2.0))
+    page = build(tmp_path)
+    pictures = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
+    true, estimated = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[f"{name} kernel of bird"].split(",")[1]))))
+        for name in ("True", "Estimated")
+    )
+    assert true.shape == estimated.shape == (5, 5, 3)
+    assert true[2, 2].tolist() == [0xFD, 0xE7, 0x25] and estimated[2, 2].tolist() == [0x21, 0x91, 0x8C]
+
+
+def test_a_missing_truth_leaves_out_what_needs_it(tmp_path: Path) -> None:
+    add(tmp_path, "0001", truth=False)
+    page = build(tmp_path)
+    assert page.values("img", "alt") == ["LR of 0001", "SR, estimated of 0001", "Estimated kernel of 0001"]
+    assert page.source.count("<polyline") == 1 and "44.00" in page.text
+    assert page.values("th", "scope").count("col") == 3  # image, LR PSNR, time: no column of dashes
+
+
+def test_a_run_of_failures_only_and_an_empty_run(tmp_path: Path) -> None:
+    fail(tmp_path, "a", "broken file")
+    page = build(tmp_path)
+    assert "broken file" in page.text and "1 failed" in page.text and not page.values("img", "src")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "rows.csv").write_text(",".join(COLUMNS) + "\n")
+    assert "No image has been finished yet" in build(tmp_path / "empty").text
+
+
+def test_values_that_are_not_numbers(tmp_path: Path) -> None:
+    add(tmp_path, "a", psnr=math.inf, kernel_psnr=math.nan, variance_error=math.nan)
+    add(tmp_path, "b", psnr=30.0, kernel_psnr=50.0, variance_error=0.2)
+    floor(tmp_path, "a", "floor: mean kernel", kernel_psnr=math.nan)
+    page = build(tmp_path)
+    assert "∞" in page.text and "nan" in page.text and "of 1" in page.text
+    line = means(read_rows(tmp_path / "rows.csv"), [])[0]
+    assert line.values["variance_error"] == 0.2 and line.counts["variance_error"] == 1 and line.images == 2
+
+
+def test_an_image_folder_that_is_gone_does_not_stop_the_page(tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    for path in (tmp_path / "a").iterdir():
+        path.unlink()
+    assert "24.00" in build(tmp_path).text
+
+
+def test_large_and_many_images_stay_small(tmp_path: Path) -> None:
+    add(tmp_path / "large", "a", size=400)
+    page = build(tmp_path / "large")
+    assert "centre 480 × 480 of 800 × 800 px" in page.text and len(page.source) < 4e6
+    shown = Image.open(io.BytesIO(base64.b64decode(page.values("img", "src")[0].split(",")[1])))
+    lr = np.asarray(Image.open(tmp_path / "large" / "a" / "lr.png"))
+    assert np.array_equal(np.asarray(shown), lr[80:320, 80:320])
+    for number in range(14):
+        add(tmp_path / "many", f"{number:04d}", size=90)
+    page = build(tmp_path / "many")
+    assert len(page.values("article", "id")) == 14 and len(page.source) < 14 * 0.5e6
+
+
+def test_several_methods_have_their_own_means_and_lines(tmp_path: Path) -> None:
+    for method, value in (("fkp+dip", 0.5), ("dkp+dip", 0.25)):
+        add(tmp_path, "a", method=method, variance_error=value)
+    page = build(tmp_path)
+    assert page.values("article", "id") == ["image-1"] and "Method" in page.text
+    assert re.findall(r"<b>(25\.0|50\.0)</b>", page.source) == ["25.0", "25.0"]  # best mean, best of the image
+
+
+def test_floors_are_averaged_over_the_images_that_have_a_result() -> None:
+    rows = [
+        {"image": "a", "method": "m", "scale": 2, "psnr": 20.0},
+        {"image": "b", "method": "m", "scale": 2, "error": "x"},
+    ]
+    floors = [
+        {"image": name, "method": "floor", "scale": 2, "psnr": value} for name, value in (("a", 10.0), ("b", 90.0))
+    ]
+    assert [(line.label, line.values["psnr"], line.floor) for line in means(rows, floors)] == [
+        ("m", 20.0, False),
+        ("floor", 10.0, True),
+    ]
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no rows.csv; give the output folder of a run") as caught:
+        write_report(tmp_path, title="", settings={})
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_page_is_the_same_when_rebuilt(tmp_path: Path) -> None:
+    add(tmp_path, "bird")
+    assert build(tmp_path).source == build(tmp_path).source
+
+
+def table_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    base = {"method": "dkp+dip", "scale": 4, "seed": 0, "error": ""}
+    rows = [
+        {**base, "image": "bird", "psnr": 29.876, "ssim": 0.84567, "variance_error": 0.08, "kernel_psnr": 50.8},
+        {**base, "image": "夜" * 40, "psnr": 23.5, "ssim": 0.79, "variance_error": 0.12, "kernel_psnr": math.nan},
+        {**base, "image": "huge", "error": "out of memory " * 20 + "\x1b[2J"},
+    ]
+    for row in rows[:2]:
+        row |= {key: 1234.5678 for key in METRICS if key not in row}
+    return rows, [{**base, "image": "bird", "method": "floor: bicubic, unaligned", "psnr": 21.4}]
+
+
+def test_the_terminal_table_holds_images_means_floors_and_failures() -> None:
+    lines = terminal_table(*table_rows()).splitlines()
+    words = {line.split()[0]: line.split()[1:] for line in lines if line.strip("-")}
+    assert words["image"][:4] == ["PSNR", "SSIM", "var%", "kPSNR"]
+    assert words["bird"][:4] == ["29.88", "0.8457", "8.0", "50.80"]
+    assert words["mean"][:5] == ["dkp+dip", "26.69", "0.8178", "10.0", "50.80"]
+    assert words["floor:"][:4] == ["bicubic,", "unaligned", "21.40", "–"]
+    assert words["failed:"][:2] == ["huge", "(dkp+dip):"]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_the_terminal_table_is_aligned_and_fits() -> None:
+    lines = terminal_table(*table_rows()).splitlines()
+    wide = [sum(2 if c == "夜" else 1 for c in line) for line in lines]
+    assert max(wide) <= 100
+    assert wide[0] == wide[1] == wide[2] == wide[3]
+
+
+def test_the_terminal_table_of_nothing_and_of_several_methods() -> None:
+    assert terminal_table([], []) == "no images yet"
+    rows = [{"image": "a", "method": m, "scale": 2, "psnr": p} for m, p in (("fkp+dip", 20.0), ("dkp+dip", 30.0))]
+    text = terminal_table(rows, [])
+    assert (
+        "fkp+dip, x2" in text and re.search(r"mean fkp\+dip +20.00", text) and re.search(r"mean dkp\+dip +30.00", text)
+    )
+
+
+def test_the_report_needs_no_matplotlib() -> None:
+    code = "import sys, kernelsr.report; sys.exit('matplotlib' in sys.modules)"
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
