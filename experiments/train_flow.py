@@ -117,7 +117,9 @@ def main(cfg: DictConfig) -> None:
         torch=torch.__version__,
         validation_log_likelihood=curve[-1][2],
     )
-    with open(out / f"{name}.csv", "w", newline="") as file:
+    results = Path(cfg.results)
+    results.mkdir(parents=True, exist_ok=True)
+    with open(results / f"train_{name}.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_log_likelihood", "validation_log_likelihood", "seconds"])
         writer.writerows(curve)

@@ -17,18 +17,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+
+from kernelsr.paths import CONF
 
 if TYPE_CHECKING:
     from kernelsr.data import Case
 
-HERE = Path(__file__).parent
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
-"""Inside an installed package, or at the top level of a checkout."""
 
-
-def run(cfg: DictConfig, folder: Path, method: str) -> list[str]:
+def run(cfg: DictConfig, folder: Path, method: str, data: str) -> list[str]:
     """Estimate every image of the scenario into ``folder``; returns what failed, a line an image.
+
+    Args:
+        method, data: what the configuration calls them, for the rows and the report.
 
     Raises:
         ValueError, FileNotFoundError: the scenario or a setting cannot be used.
@@ -38,6 +39,8 @@ def run(cfg: DictConfig, folder: Path, method: str) -> list[str]:
     from kernelsr.configure import device_of, scenario_of
 
     device_of(cfg.device)
+    if not isinstance(cfg.seed, int):
+        raise ValueError(f"seed is {cfg.seed!r}; it must be an integer")
     scenario = scenario_of(cfg)
     cases = list(scenario)
     width = max(len(case.name) for case in cases)
@@ -59,8 +62,7 @@ def run(cfg: DictConfig, folder: Path, method: str) -> list[str]:
             rows = results.read_rows(folder / "rows.csv")
             floors = results.read_rows(folder / "floors.csv") if (folder / "floors.csv").is_file() else []
             print(report.terminal_table(rows, floors))
-            choices = HydraConfig.get().runtime.choices
-            title = f"{method}, x{cfg.scale}, {choices['data']}"
+            title = f"{method}, x{cfg.scale}, {data}"
             print("report:", report.write_report(folder, title=title, settings=_settings(cfg)))
     return failures
 
@@ -104,24 +106,27 @@ def _settings(cfg: DictConfig) -> dict[str, str]:
 
 
 def _explained(error: BaseException) -> str:
-    """An error with its causes, for Hydra says in the cause what was wrong."""
-    lines = [str(error)]
-    while error.__cause__ is not None:
-        error = error.__cause__
-        lines.append(str(error))
-    return "\n".join(dict.fromkeys(line for line in lines if line))
+    """An error of the configuration with its cause, and the choices where a key is unknown."""
+    # Where Hydra looked for its files is of no use to who mistyped a name.
+    said = str(error).partition("\nConfig search path:")[0]
+    cause = error.__cause__
+    if isinstance(cause, ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        choices = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
+        return f"{said.splitlines()[0]} There is no such setting; choose one of {choices}."
+    return f"{said}\n{cause}" if cause else said
 
 
 def main() -> None:
     """Entry point; exit code 1 where anything failed, 130 where it was interrupted."""
     failures: list[str] = []
 
-    @hydra.main(version_base="1.3", config_path=str(CONF.resolve()), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
-        chosen = HydraConfig.get()
-        method = f"{chosen.runtime.choices['prior']}+{chosen.runtime.choices['restorer']}"
+        runtime = HydraConfig.get().runtime
+        chosen = runtime.choices
         try:
-            failures.extend(run(cfg, Path(chosen.runtime.output_dir), method))
+            method = f"{chosen['prior']}+{chosen['restorer']}"
+            failures.extend(run(cfg, Path(runtime.output_dir), method, chosen["data"]))
         except (ValueError, FileNotFoundError) as error:
             # The next job of a sweep goes on.
             failures.append(str(error))
@@ -130,8 +135,10 @@ def main() -> None:
     run_job: Callable[[], None] = job
     try:
         run_job()
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"kernelsr: {_explained(error)}")
+    except OSError as error:
+        sys.exit(f"kernelsr: cannot write the results: {error}; choose another folder with hydra.run.dir=FOLDER")
     except KeyboardInterrupt:
         print("kernelsr: interrupted; the images done so far are in the report", file=sys.stderr)
         sys.exit(130)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +14,8 @@ from omegaconf import DictConfig
 from kernelsr.data import Scenario, generator
 from kernelsr.images import ImageSource, read_image
 from kernelsr.official import find_image_set
+from kernelsr.paths import CONF
 from kernelsr.problem import Estimate, Problem, Progress
-
-HERE = Path(__file__).parent
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
-"""Inside an installed package, or at the top level of a checkout."""
 
 
 def device_of(name: str) -> torch.device:
@@ -38,6 +34,8 @@ def scenario_of(cfg: DictConfig) -> Scenario:
     """The images, kernels and noise that the data group describes."""
     settings = dict(cfg.data)
     images, folder = settings.pop("images"), settings.pop("folder")
+    if images is None and folder is None:
+        raise ValueError("no images are chosen; give a folder or a file of yours: data.folder=my_photos/")
     settings["family"] = instantiate(settings["family"])
     only = settings.pop("only")
     names = [only] if isinstance(only, str) else only and list(only)
@@ -95,6 +93,6 @@ def estimate(
     words = [f"scale={scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']
     words += [f"prior={prior}", f"restorer={restorer}"] if experiment is None else []
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [*words, *overrides])
     return solve(cfg, problem, "image", on_step)

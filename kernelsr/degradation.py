@@ -6,6 +6,7 @@ y[i, j] = sum_uv k[u, v] x[(s i + u - K//2) mod H, (s j + v - K//2) mod W].
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,9 +52,9 @@ def degrade_adjoint(lr: Tensor, kernel: Tensor, scale: int) -> Tensor:
     height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
     spread = F.conv_transpose2d(lr.transpose(0, 1), kernel, stride=scale).transpose(0, 1)
     # Row r of the spread image lies at r - margin; what falls outside comes back on the other side.
-    spread = F.pad(spread, (0, width + margin - spread.shape[-1], 0, height + margin - spread.shape[-2]))
     for dim, size in ((-2, height), (-1, width)):
-        wrapped = spread.narrow(dim, margin, size).clone()
-        wrapped.narrow(dim, size - margin, margin).add_(spread.narrow(dim, 0, margin))
-        spread = wrapped
+        place = (torch.arange(spread.shape[dim], device=lr.device) - margin) % size
+        shape = [*spread.shape]
+        shape[dim] = size
+        spread = spread.new_zeros(shape).index_add(dim, place, spread)
     return spread

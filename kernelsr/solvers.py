@@ -34,6 +34,8 @@ def joint(
     Returns:
         The last iterate: kernel and image as they entered the last loss.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a solver needs at least one")
     y, s = problem.lr, problem.scale
     for step in range(steps):
         image = restorer(prior().detach())

@@ -1,0 +1,66 @@
+"""What the tests share: golden files, small problems, random tensors, the authors' weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kernelsr import official_flow
+from kernelsr.flows import KernelFlow
+from kernelsr.problem import Problem
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """Arrays of a golden file; its numbers come from the authors' code."""
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(*shape, generator=rng(seed), dtype=dtype)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=rng(seed), dtype=dtype)
+
+
+def problem(
+    scale: int = 2,
+    side: int = 24,
+    *,
+    colours: int = 3,
+    dtype: torch.dtype = torch.float64,
+    kernel_size: int = 0,
+    centre: str = "fkp",
+) -> Problem:
+    """A problem with a random LR image of ``side`` pixels."""
+    return Problem(uniform(1, colours, side, side, seed=side, dtype=dtype), scale, kernel_size, centre)
+
+
+def photograph(side: int = 192, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The middle of the golden files' HR photograph, (1, 3, side, side) in [0, 1]."""
+    hr = torch.from_numpy(golden("degradation_x2")["hr_uint8"]).permute(2, 0, 1)[None].to(dtype) / 255
+    first = (192 - side) // 2
+    return hr[..., first : first + side, first : first + side].contiguous()
+
+
+def released_flow(scale: int) -> KernelFlow:
+    """The authors' flow; skips the test where their weights are not on this machine."""
+    data = os.environ.get("KERNELSR_DATA")
+    homes = [os.environ.get("KERNELSR_WEIGHTS"), data and Path(data).parent / "weights"]
+    for home in homes:
+        path = Path(home or "") / f"FKP_x{scale}.pt"
+        if home and path.is_file():
+            return official_flow.from_released(path)
+    pytest.skip(f"the authors' FKP_x{scale}.pt is not here; set KERNELSR_WEIGHTS to its folder")

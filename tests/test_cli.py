@@ -1,0 +1,202 @@
+"""The command line as users meet it: what a run leaves behind, bad input, sweeps, interruption."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from kernelsr import cli, results
+from kernelsr.paths import CONF
+
+ROOT = Path(__file__).parent.parent
+PHOTOS = ROOT / "kernelsr" / "photos"
+TINY = ["restorer.channels=8", "restorer.skip=4", "prior.rehearsal=2", "solver.steps=4", "progress=false"]
+
+
+def start(*words, cwd=ROOT, **environment):
+    """`python run.py` in a process of its own."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(*words, **more):
+    process = start(*words, **more)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def rows_of(folder):
+    with open(folder / "rows.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def configured(*words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(words))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two small photographs and a truncated one between them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a", "c"):
+        with Image.open(PHOTOS / "chelsea.png") as picture:
+            picture.crop((0, 0, 96, 96)).save(folder / f"{name}.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:3000])
+    return folder
+
+
+def test_one_bad_image_is_reported_and_the_rest_completes(photos, tmp_path):
+    out = tmp_path / "out"
+    code, printed, errors = run("data=folder", f"data.folder={photos}", f"hydra.run.dir={out}", *TINY)
+    assert code == 1
+    first, bad, last = rows_of(out)
+    assert [row["image"] for row in (first, bad, last)] == ["a", "b", "c"]
+    assert "b.png" in bad["error"] and not bad["psnr"] and "b.png" in errors
+    for row in (first, last):
+        assert not row["error"] and row["method"] == "dkp+dip" and row["scale"] == "4" and row["seed"] == "0"
+        assert 0 < float(row["psnr"]) < 60 and 0 < float(row["seconds"]) and float(row["peak_memory_mb"]) > 50
+        assert float(row["variance_error"]) > 0 and 0 < float(row["kernel_psnr"]) < 100
+    kernel = np.load(out / "a" / "kernel.npy")
+    assert kernel.shape == (19, 19) and kernel.dtype == np.float64 and kernel.sum() == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(scipy.io.loadmat(out / "a" / "kernel.mat")["Kernel"], kernel)
+    with Image.open(out / "a" / "sr.png") as sr:
+        assert sr.size == (96, 96)
+    assert (out / "a" / "kernel.png").stat().st_size > 100
+    trace = results.read_trace(out / "a" / "trace.csv")
+    assert [row["step"] for row in trace] == [1, 2, 3, 4] and all(row["loss"] > 0 for row in trace)
+    assert len(rows_of_floors(out)) == 6
+    page = (out / "report.html").read_text()
+    assert "b.png" in page and "data:image/png;base64," in page
+    assert "dkp+dip" in printed and "floor: mean kernel" in printed and str(out / "report.html") in printed
+
+
+def rows_of_floors(folder):
+    with open(folder / "floors.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_failed(photos, tmp_path):
+    out = tmp_path / "sweep"
+    code, _, errors = run(
+        *("-m", "prior=softmax,fkp", "weights=bundled,no_such_file.pt", "data=folder", f"data.folder={photos}/a.png"),
+        *(f"hydra.sweep.dir={out}", "restorer.channels=8", "restorer.skip=4", "solver.steps=2", "progress=false"),
+    )
+    assert code == 1
+    done = {row["method"] for job in "012" for row in rows_of(out / job) if not row["error"]}
+    assert done == {"softmax+dip", "fkp+dip"}
+    assert not (out / "3" / "rows.csv").exists()  # a setting that is wrong for all images ends its job at once
+    assert "no_such_file.pt" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prior=nonsense"], ["double_dip", "fkp", "softmax"]),
+        (["prior.speed=1"], ["speed", "rehearsal", "listen_every"]),
+        (["nonsense=1"], ["nonsense", "scale", "weights"]),
+        (["scale=2.5"], ["scale is 2.5", "integer"]),
+        (["scale=1"], ["scale is 1", "2 to 16"]),
+        (["data=folder"], ["data.folder="]),
+        (["data=folder", "data.folder=/nonexistent/photos"], ["/nonexistent/photos"]),
+        (["seed=many"], ["seed is 'many'"]),
+        (["device=abacus"], ["auto, cpu or cuda"]),
+        (["hydra.run.dir=/dev/null/folder"], ["/dev/null/folder", "hydra.run.dir="]),
+    ],
+)
+def test_wrong_settings_are_explained_in_a_few_lines(words, said, tmp_path):
+    where = [] if any(word.startswith("hydra.run.dir") for word in words) else [f"hydra.run.dir={tmp_path}"]
+    code, _, errors = run(*where, *words)
+    assert code == 1
+    assert "Traceback" not in errors and len(errors.splitlines()) < 12
+    for word in said:
+        assert word in errors
+
+
+def test_a_missing_set_names_its_variable(tmp_path):
+    code, _, errors = run(
+        "data=urban100_aniso", f"hydra.run.dir={tmp_path}", KERNELSR_DATA=str(tmp_path), KERNELSR_CACHE=str(tmp_path)
+    )
+    assert code == 1 and "KERNELSR_DATA" in errors and "Urban100" in errors and "Traceback" not in errors
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no images"):
+        cli.run(configured("data=folder", f"data.folder={tmp_path}"), tmp_path / "out", "x", "x")
+
+
+def test_an_image_smaller_than_the_kernel_is_skipped_with_its_reason(tmp_path, capsys):
+    Image.new("RGB", (5, 5)).save(tmp_path / "dot.png")
+    cfg = configured("data=real", f"data.folder={tmp_path}", "scale=2", *TINY)
+    assert len(cli.run(cfg, tmp_path / "out", "dkp+dip", "real")) == 1
+    assert "smaller than the kernel" in rows_of(tmp_path / "out")[0]["error"]
+
+
+def test_a_diverged_optimisation_is_no_result(photos, tmp_path):
+    cfg = configured("data=folder", f"data.folder={photos}/a.png", "restorer.lr=1e38", "prior.base.lr=1e38", *TINY)
+    assert "diverged" in cli.run(cfg, tmp_path, "dkp+dip", "folder")[0]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_rows(photos, tmp_path, monkeypatch):
+    cfg = configured("data=folder", f"data.folder={photos}", *TINY)
+    save, saved = results.save_estimate, []
+
+    def full_after_one(*arguments):
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(save(*arguments))
+
+    monkeypatch.setattr(results, "save_estimate", full_after_one)
+    with pytest.raises(OSError, match="No space left"):
+        cli.run(cfg, tmp_path / "out", "dkp+dip", "folder")
+    assert [row["image"] for row in rows_of(tmp_path / "out")] == ["a", "b"]
+
+
+def test_numbers_depend_on_neither_order_nor_company(photos, tmp_path):
+    cfg = configured("data=folder", f"data.folder={photos}", *TINY)
+    alone = configured("data=folder", f"data.folder={photos}", "data.only=c", *TINY)
+    cli.run(cfg, tmp_path / "all", "dkp+dip", "folder")
+    cli.run(alone, tmp_path / "one", "dkp+dip", "folder")
+    kernels = [np.load(tmp_path / folder / "c" / "kernel.npy") for folder in ("all", "one")]
+    assert np.array_equal(*kernels)
+    other = configured("data=folder", f"data.folder={photos}", "data.only=c", "seed=1", *TINY)
+    cli.run(other, tmp_path / "other", "dkp+dip", "folder")
+    assert not np.array_equal(kernels[0], np.load(tmp_path / "other" / "c" / "kernel.npy"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_in_the_middle_nothing_that_was_done_is_lost(photos, tmp_path, how):
+    for name in "defgh":
+        shutil.copy(photos / "a.png", photos / f"{name}.png")
+    out = tmp_path / "out"
+    process = start("data=folder", f"data.folder={photos}", f"hydra.run.dir={out}", *TINY, "solver.steps=30")
+    deadline = time.monotonic() + 200
+    while not (out / "rows.csv").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    done = rows_of(out)
+    assert 1 <= len(done) < 8 and done[0]["image"] == "a" and float(done[0]["psnr"]) > 0
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and (out / "report.html").exists()
+
+
+def test_help_lists_the_groups():
+    code, printed, _ = run("--help")
+    assert code == 0
+    for word in ("prior: dkp, double_dip, fkp, gaussian, softmax", "set5_aniso", "dip_fkp"):
+        assert word in printed
+
+

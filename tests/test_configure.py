@@ -1,0 +1,96 @@
+"""`kernelsr.estimate`, and how a configuration becomes parts."""
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+import kernelsr
+from kernelsr.configure import device_of, scenario_of
+from kernelsr.images import read_image
+from kernelsr.official import HERE
+from kernelsr.paths import CONF
+
+TINY = ["restorer.channels=8", "restorer.skip=4"]
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "lr.png"
+    with Image.open(HERE / "photos" / "coffee.png") as picture:
+        picture.crop((0, 0, 24, 28)).save(path)
+    return path
+
+
+def test_path_array_and_tensor_give_the_same_estimate(photo):
+    with Image.open(photo) as picture:
+        array = np.asarray(picture)
+    sources = [photo, str(photo), array, read_image(photo)]
+    results = [kernelsr.estimate(source, 4, "softmax", steps=3, overrides=TINY) for source in sources]
+    for result in results:
+        assert result.image.shape == (1, 3, 112, 96) and result.kernel.shape == (1, 1, 19, 19)
+        assert torch.equal(result.kernel, results[0].kernel) and torch.equal(result.image, results[0].image)
+
+
+def test_steps_reach_the_caller(photo):
+    seen = []
+    last = kernelsr.estimate(photo, 2, "fkp", steps=3, overrides=TINY, on_step=seen.append)
+    assert [progress.step for progress in seen] == [0, 1, 2]
+    assert torch.equal(seen[-1].kernel, last.kernel) and last.kernel.shape[-1] == 11
+
+
+def test_an_experiment_is_the_papers_schedule(photo):
+    seen = []
+
+    def stop_early(progress):
+        seen.append(progress)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kernelsr.estimate(photo, 4, experiment="dip_softmax", overrides=TINY, on_step=stop_early)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["experiment=dip_dkp"])
+    assert (cfg.solver.steps, cfg.solver.ssim_steps, cfg.restorer.sparsity) == (1000, 405, 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((24, 24, 3), np.nan), "NaN"),
+        (np.zeros((3, 3, 3), np.uint8), "smaller than the kernel"),
+        (np.full((24, 24), 7.0), r"\[0, 1\]"),
+        (np.zeros((4, 4, 4, 4, 4)), "shape|dimension"),
+    ],
+)
+def test_bad_images_are_named(image, message):
+    with pytest.raises(ValueError, match=message):
+        kernelsr.estimate(image, 4, steps=1)
+
+
+def test_an_image_too_small_for_the_hourglass_says_what_to_do():
+    with pytest.raises(ValueError, match="scales|bicubic"):
+        kernelsr.estimate(np.zeros((14, 14), np.uint8), 2, "softmax", steps=1)
+
+
+def test_devices():
+    assert device_of("cpu").type == "cpu"
+    assert device_of("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="auto, cpu or cuda"):
+        device_of("abacus")
+
+
+def test_scenario_of_a_data_group():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["data=demo_iso", "scale=2", "data.only=[camera,coffee]", "data.noise_std=0.02"])
+    scenario = scenario_of(cfg)
+    assert [case.name for case in scenario] == ["camera", "coffee"]
+    problem, truth = next(iter(scenario)).load()
+    assert problem.scale == 2 and problem.noise_std == pytest.approx(0.01)
+    assert torch.allclose(truth.kernel, truth.kernel.mT, atol=1e-12)
+
+
+def test_a_flow_of_another_size_is_refused(photo):
+    with pytest.raises(ValueError, match="kernel_size"):
+        kernelsr.estimate(photo, 4, "fkp", kernel_size=15, steps=1, overrides=TINY)
