@@ -1,7 +1,6 @@
 """kernelsr: what blur kernel made this low-resolution image, and what image was there before?
 
-    import kernelsr
-    estimate = kernelsr.estimate("photo.png", scale=4, prior="fkp")     # estimate.kernel, estimate.image
+estimate = kernelsr.estimate("photo.png", scale=4, prior="fkp")  # estimate.kernel, estimate.image
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def load(path: Path) -> KernelFlow:
         with safe_open(path, framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             flow = KernelFlow(header["kernel_size"], header["hidden"], header["normalization"])
-            flow.load_state_dict({key: file.get_tensor(key) for key in file.keys()})
+            flow.load_state_dict({key: file.get_tensor(key) for key in flow.state_dict()})
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is no flow that experiments/train_flow.py wrote: {error}") from error
     return flow.eval().requires_grad_(False)

@@ -104,7 +104,7 @@ def _from_pil(picture: Image.Image) -> np.ndarray:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode == "I":  # 32-bit integers that hold 16-bit grey
         array = np.asarray(picture)
-        return array.astype(np.uint16) if 0 <= array.min() and array.max() <= 65535 else array
+        return array.astype(np.uint16) if array.min() >= 0 and array.max() <= 65535 else array
     if picture.mode.startswith("I;16") or picture.mode in ("L", "F"):
         return np.asarray(picture)
     return np.asarray(picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB"))

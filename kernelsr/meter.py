@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -31,10 +32,9 @@ class Meter:
 
 
 def _reset_peak() -> None:
-    try:
+    # Elsewhere than on Linux the peak is that of the whole process so far.
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # elsewhere than on Linux the peak is that of the whole process so far
 
 
 def _peak() -> float:

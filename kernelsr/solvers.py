@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -11,6 +12,11 @@ from kernelsr.degradation import degrade
 from kernelsr.learner import KernelPrior, Restorer
 from kernelsr.losses import ssim
 from kernelsr.problem import Estimate, Problem, Progress
+
+
+def misfit(image: Tensor, problem: Problem, kernels: Tensor) -> Tensor:
+    """Mean squared error (n,) of the LR images that candidate kernels (n, 1, K, K) make of an image."""
+    return ((degrade(image, kernels, problem.scale) - problem.lr) ** 2).mean((1, 2, 3))
 
 
 def joint(
@@ -39,11 +45,7 @@ def joint(
     y, s = problem.lr, problem.scale
     for step in range(steps):
         image = restorer(prior().detach())
-
-        def misfit(kernels: Tensor, image: Tensor = image.detach()) -> Tensor:
-            return ((degrade(image, kernels, s) - y) ** 2).mean((1, 2, 3))
-
-        prior.advance(misfit)
+        prior.advance(partial(misfit, image.detach(), problem))
         kernel = prior()
         lr = degrade(image, kernel, s)
         data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)

@@ -67,7 +67,7 @@ def test_one_bad_image_is_reported_and_the_rest_completes(photos, tmp_path):
     assert "b.png" in bad["error"] and not bad["psnr"] and "b.png" in errors
     for row in (first, last):
         assert not row["error"] and row["method"] == "dkp+dip" and row["scale"] == "4" and row["seed"] == "0"
-        assert 0 < float(row["psnr"]) < 60 and 0 < float(row["seconds"]) and float(row["peak_memory_mb"]) > 50
+        assert 0 < float(row["psnr"]) < 60 and float(row["seconds"]) > 0 and float(row["peak_memory_mb"]) > 50
         assert float(row["variance_error"]) > 0 and 0 < float(row["kernel_psnr"]) < 100
     kernel = np.load(out / "a" / "kernel.npy")
     assert kernel.shape == (19, 19) and kernel.dtype == np.float64 and kernel.sum() == pytest.approx(1, abs=1e-5)
@@ -133,7 +133,7 @@ def test_a_missing_set_names_its_variable(tmp_path):
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(FileNotFoundError, match="no images"):
         cli.run(configured("data=folder", f"data.folder={tmp_path}"), tmp_path / "out", "x", "x")
 
 
@@ -145,7 +145,7 @@ def test_an_image_smaller_than_the_kernel_is_skipped_with_its_reason(tmp_path, c
 
 
 def test_a_diverged_optimisation_is_no_result(photos, tmp_path):
-    cfg = configured("data=folder", f"data.folder={photos}/a.png", "restorer.lr=1e38", "prior.base.lr=1e38", *TINY)
+    cfg = configured("data=folder", f"data.folder={photos}/a.png", "restorer.lr=1e30", "prior.base.lr=1e30", *TINY)
     assert "diverged" in cli.run(cfg, tmp_path, "dkp+dip", "folder")[0]
 
 
@@ -198,5 +198,3 @@ def test_help_lists_the_groups():
     assert code == 0
     for word in ("prior: dkp, double_dip, fkp, gaussian, softmax", "set5_aniso", "dip_fkp"):
         assert word in printed
-
-

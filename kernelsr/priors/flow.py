@@ -55,4 +55,4 @@ class Flow(KernelPrior):
 
     @torch.no_grad()
     def project_(self) -> None:
-        self.latent *= (self.flow.kernel_size - 1) / self.latent.norm()
+        self.latent.mul_((self.flow.kernel_size - 1) / self.latent.norm())

@@ -24,18 +24,18 @@ class Gaussian(KernelPrior):
     def __init__(self, problem: Problem, rng: torch.Generator, *, lr: float = 0.02, start: int = 76):
         super().__init__()
         self.start = start
-        like = {"dtype": problem.lr.dtype, "device": problem.lr.device}
-        place = torch.arange(problem.kernel_size, **like)
-        offset = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+        offset = torch.arange(problem.kernel_size).to(problem.lr) - kernels.centre(
+            problem.centre, problem.kernel_size, problem.scale
+        )
         self.register_buffer("offsets", torch.cartesian_prod(offset, offset).T)
         log_deviation = 0.5 * torch.tensor(sum(fkp_variances(problem.scale)) / 2).log().item()
-        self.log_diagonal = nn.Parameter(torch.full((2,), log_deviation, **like))
-        self.lower = nn.Parameter(torch.zeros((), **like))
+        self.log_diagonal = nn.Parameter(problem.lr.new_full((2,), log_deviation))
+        self.lower = nn.Parameter(problem.lr.new_zeros(()))
         self.optimizer = torch.optim.Adam(self.parameters(), lr)
 
     def forward(self) -> Tensor:
-        first, second = self.log_diagonal.exp()
-        row, column = self.offsets
+        first, second = self.log_diagonal.exp().unbind()
+        row, column = self.get_buffer("offsets").unbind()
         whitened = row / first
         distance = whitened**2 + ((column - self.lower * whitened) / second) ** 2
         size = int(len(row) ** 0.5)

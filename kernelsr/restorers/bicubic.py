@@ -40,4 +40,4 @@ class Bicubic(Restorer):
         self.register_buffer("image", image.contiguous())
 
     def forward(self, kernel: Tensor) -> Tensor:
-        return self.image
+        return self.get_buffer("image")

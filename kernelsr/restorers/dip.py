@@ -28,10 +28,11 @@ class NonLocal(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.value = nn.Conv2d(channels, channels // 2, 1)
-        self.out = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), nn.BatchNorm2d(channels))
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.out = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), norm)
         self.query = nn.Conv2d(channels, channels // 2, 1)
         self.key = nn.Conv2d(channels, channels // 2, 1)
-        nn.init.zeros_(self.out[1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
         query = self.query(x).flatten(2)
@@ -104,11 +105,11 @@ class Dip(Restorer):
             self.colour = nn.Conv2d(channels, colours, 1)
         self.register_buffer("noise", noise)
         # Channels last is the layout of the fast convolutions of CPUs and tensor cores; results differ by rounding only.
-        self.to(problem.lr.device, problem.lr.dtype, memory_format=torch.channels_last)
+        self.to(problem.lr).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.parameters(), lr, fused=True)
 
     def forward(self, kernel: Tensor) -> Tensor:
-        return self.colour(self.hourglass(self.noise)).sigmoid()
+        return self.colour(self.hourglass(self.get_buffer("noise"))).sigmoid()
 
     def penalty(self, image: Tensor) -> Tensor:
         if not self.sparsity:
