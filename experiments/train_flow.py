@@ -20,17 +20,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kernelsr import flows
-from kernelsr.families import KernelFamily, fkp_variances, gaussian_kernel
+from kernelsr.families import AnisotropicGaussian, KernelFamily, fkp_variances, gaussian_kernel, variance_range
 from kernelsr.problem import Problem
 
 
-def validation_grid(scale: int, kernel_size: int) -> Tensor:
-    """The kernels that FKP validates on: variances in steps of 0.3, angles of 0.2; (n, 1, K, K)."""
+def validation_grid(scale: int, kernel_size: int, centre: str = "fkp") -> Tensor:
+    """The kernels that FKP validates on: variances in steps of 0.3 up to one past the range, angles of 0.2; (n, 1, K, K)."""
     low, high = fkp_variances(scale)
-    variances = torch.arange(low, high, 0.3, dtype=torch.float64)
+    variances = torch.arange(low, high + 0.3, 0.3, dtype=torch.float64)
     angles = torch.arange(0, math.pi, 0.2, dtype=torch.float64)
     grid = torch.cartesian_prod(variances, variances, angles)
-    return gaussian_kernel(*grid.unbind(1), kernel_size=kernel_size, scale=scale).float()
+    return gaussian_kernel(*grid.unbind(1), kernel_size=kernel_size, scale=scale, centre=centre).float()
+
+
+def validation_kernels(family: KernelFamily, problem: Problem) -> Tensor:
+    """FKP's grid for FKP's family; of any other, 5000 kernels that no training draws."""
+    if family == AnisotropicGaussian():
+        return validation_grid(problem.scale, problem.kernel_size, problem.centre).to(problem.lr.device)
+    return family(5000, problem, torch.Generator().manual_seed(2**40))
 
 
 def mean_log_likelihood(flow: flows.KernelFlow, kernels: Tensor, seed: int = 0) -> float:
@@ -43,12 +50,13 @@ def mean_log_likelihood(flow: flows.KernelFlow, kernels: Tensor, seed: int = 0) 
 
 def peak(family: KernelFamily, problem: Problem, seed: int) -> float:
     """The highest value a kernel of the family takes: of the narrowest Gaussian, else the highest of 50,000 kernels."""
-    if hasattr(family, "variances"):
-        low = torch.tensor([fkp_variances(problem.scale)[0]], dtype=torch.float64)
+    if isinstance(family, AnisotropicGaussian):
+        low = torch.tensor([variance_range(family.variances, problem.scale)[0]], dtype=torch.float64)
         narrowest = gaussian_kernel(
             low, low, torch.zeros_like(low), kernel_size=problem.kernel_size, scale=problem.scale, centre=problem.centre
         )
-        return round(narrowest.max().item(), 5)
+        # Kernel noise raises a pixel by (1 + noise), and the sum that divides it may fall by (1 - noise).
+        return round(narrowest.max().item() * (1 + family.noise) / (1 - family.noise), 5)
     return family(50000, problem, torch.Generator().manual_seed(seed)).max().item()
 
 
@@ -68,7 +76,7 @@ def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: P
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first, curve, spent = state["epoch"], state["curve"], state["seconds"]
-    grid = validation_grid(cfg.scale, size).to(device)
+    grid = validation_kernels(family, problem)
     for epoch in tqdm(range(first, cfg.epochs), initial=first, total=cfg.epochs, desc=f"flow x{cfg.scale}"):
         began = time.monotonic()
         rng = torch.Generator(device).manual_seed(cfg.seed * 100_003 + epoch)

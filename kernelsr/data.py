@@ -72,6 +72,7 @@ class Scenario:
         quantise: the LR image is clipped and floored to 8 bits, as in the papers.
         crop: HR sides are cropped from the top left to a multiple of this; of lcm(12, s) where it is None, as the
             authors' images are.
+        window: HR side of the central square that is kept of a larger image after it was degraded; 960 for DIV2K in FKP.
         degrade: False takes the images as real LR images of unknown truth; ``noise_std`` is then what the problem is told.
         only: names of the images to yield. What they draw does not depend on this choice.
     """
@@ -86,6 +87,7 @@ class Scenario:
     rng: str = "legacy"
     quantise: bool = True
     crop: int | None = None
+    window: int | None = None
     degrade: bool = True
     only: Sequence[str] | None = None
 
@@ -104,6 +106,8 @@ class Scenario:
         Problem(
             torch.zeros(1, 1, side, side), self.scale, side if self.kernel_size else 0, self.centre
         )  # a Problem checks these
+        if self.window is not None and self.window < 2 * self.scale:
+            raise ValueError(f"window is {self.window}; it must be at least twice the scale {self.scale}")
         if self.crop is not None and (self.crop < 1 or self.crop % self.scale):
             raise ValueError(f"crop is {self.crop}; it must be a multiple of the scale {self.scale}")
 
@@ -124,7 +128,19 @@ class Scenario:
         # float32 from here on: it reproduces the papers' LR images to the byte, float64 does not.
         lr = degrade(hr, kernel.to(hr), self.scale) + noise
         lr = floor_to_8_bits(lr) if self.quantise else lr.clamp(0, 1)
+        lr, hr = self._windowed(lr, hr)
         return self._problem(lr, self.noise_std / 2, name), Truth(hr=hr, kernel=kernel)
+
+    def _windowed(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """The central window of the LR image, and what of the HR image lies under it."""
+        if self.window is None:
+            return lr, hr
+        half, s = self.window // 2 // self.scale, self.scale
+        for dim in (2, 3):
+            middle = lr.shape[dim] // 2
+            first, last = max(middle - half, 0), min(middle + half, lr.shape[dim])
+            lr, hr = lr.narrow(dim, first, last - first), hr.narrow(dim, first * s, (last - first) * s)
+        return lr.contiguous(), hr.contiguous()
 
     def _draw(self, name: str, hr: Tensor) -> tuple[Tensor, Tensor]:
         lr_size = hr.shape[2] // self.scale, hr.shape[3] // self.scale

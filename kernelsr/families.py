@@ -80,6 +80,17 @@ def gaussian_kernel(
     return kernels.normalise(kernels.recentre(kernel, kernels.centre(centre, kernel_size, scale)))
 
 
+def mean_kernel(problem: Problem) -> Tensor:
+    """The isotropic Gaussian of the FKP range's mean variance, (1, 1, K, K) in float64: what is known before looking.
+
+    The start of priors that may choose theirs, and the floor that an estimate has to clear.
+    """
+    size = problem.kernel_size
+    place = torch.arange(size, dtype=torch.float64) - kernels.centre(problem.centre, size, problem.scale)
+    profile = torch.exp(-(place**2) / sum(fkp_variances(problem.scale)))  # exp(-d^2 / 2v), v half the sum
+    return kernels.normalise(torch.outer(profile, profile)[None, None])
+
+
 def _uniform(n: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(n, generator=rng, dtype=torch.float64, device=rng.device)
 

@@ -70,6 +70,7 @@ class KernelFlow(nn.Module):
     def __init__(self, kernel_size: int, hidden: int, normalization: float, couplings: int = 5):
         super().__init__()
         self.kernel_size, self.hidden, self.normalization = kernel_size, hidden, float(normalization)
+        self.couplings = couplings
         size = kernel_size**2
         layers: list[Flow] = []
         # normflows lists layers from latent to data; FKP numbers its couplings from data to latent, hence the reversal.
@@ -80,7 +81,7 @@ class KernelFlow(nn.Module):
         self.flow = NormalizingFlow(DiagGaussian(size, trainable=False), layers)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Kernels (n, 1, K, K) of latents (n, K*K). They do not sum to one exactly (0.68-1.25) and FKP uses them so."""
+        """Kernels (n, 1, K, K) of latents (n, K*K). They do not sum to one exactly, and FKP uses them so."""
         data = self.flow.forward(latent)
         kernel = (torch.sigmoid(data) - ALPHA) / (1 - 2 * ALPHA) * self.normalization
         return kernel.view(-1, 1, self.kernel_size, self.kernel_size)
@@ -105,7 +106,8 @@ def save(flow: KernelFlow, path: Path, **metadata: object) -> None:
     """Write a flow as safetensors; what it needs to be rebuilt, and ``metadata``, travel in the header."""
     from safetensors.torch import save_file
 
-    shape = {"kernel_size": flow.kernel_size, "hidden": flow.hidden, "normalization": flow.normalization}
+    names = ("kernel_size", "hidden", "normalization", "couplings")
+    shape = {name: getattr(flow, name) for name in names}
     header = {key: json.dumps(value) for key, value in {**shape, **metadata}.items()}
     save_file({key: value.contiguous() for key, value in flow.state_dict().items()}, path, metadata=header)
 
@@ -117,7 +119,8 @@ def load(path: Path) -> KernelFlow:
     try:
         with safe_open(path, framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            flow = KernelFlow(header["kernel_size"], header["hidden"], header["normalization"])
+            names = ("kernel_size", "hidden", "normalization", "couplings")
+            flow = KernelFlow(*(header[name] for name in names))
             flow.load_state_dict({key: file.get_tensor(key) for key in flow.state_dict()})
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is no flow that experiments/train_flow.py wrote: {error}") from error

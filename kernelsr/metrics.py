@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.degradation import degrade
-from kernelsr.families import fkp_variances
+from kernelsr.families import mean_kernel
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.restorers import Bicubic
 
@@ -128,14 +128,6 @@ def score_kernel(kernel: Tensor, truth: Tensor) -> dict[str, float]:
         "variance_error": variance_error(kernel, truth),
         "kernel_psnr_shifted": kernel_psnr_shifted(kernel, truth),
     }
-
-
-def mean_kernel(problem: Problem) -> Tensor:
-    """A constant that never looks at the image: the isotropic Gaussian of the FKP range's mean variance, (1, 1, K, K)."""
-    size = problem.kernel_size
-    place = torch.arange(size, dtype=torch.float64) - kernels.centre(problem.centre, size, problem.scale)
-    profile = torch.exp(-(place**2) / sum(fkp_variances(problem.scale)))  # exp(-d^2 / 2v), v half the sum
-    return kernels.normalise(torch.outer(profile, profile)[None, None])
 
 
 def floors(problem: Problem, truth: Truth, *, border: int) -> list[dict[str, str | float]]:

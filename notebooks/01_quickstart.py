@@ -147,8 +147,8 @@ for floor in floors:
 # A *prior* is a point among kernels that gradient steps can move. Three of them:
 #
 # - `Softmax`: one logit for each kernel pixel. Positive, unit sum, otherwise free. This is DIP-Softmax.
-# - `Flow`: a latent of the frozen flow, kept on a sphere. Each point decodes to a kernel like those of row 3. This is FKP. The
-#   latent rests for the first 76 steps, until there is an image to learn from.
+# - `Flow`: a latent of the frozen flow, kept on a sphere, where most points decode to kernels like those of row 3. This is
+#   FKP. The latent rests for the first 76 steps, until there is an image to learn from.
 # - `Dynamic`: a small network from fixed noise to a kernel. Every five steps, five random kernels of a family are scored by
 #   degrading the current image with them, and the network takes a step towards them, by weights that favour small errors.
 #   In between it follows the gradient of the loss, as the others do. This is DKP. We give it the matched family.
@@ -270,11 +270,11 @@ for name, row in rows.items():
 #
 # - **Kernel PSNR has a high floor.** Kernels are small numbers, so any smooth kernel is close to any other in squared error.
 #   Values above 50 dB look excellent and are not.
-# - **A high LR PSNR proves nothing.** Kernels of very different quality explain $y$ about equally well.
-# - **The two kernel measures can disagree.** A kernel PSNR above the floor may come with a variance error no better than the
-#   floor's. The next figure shows a reason.
-# - **One image and one seed are no evidence.** The optimisation is chaotic: another machine gives other numbers. A claim needs
-#   paired differences over images and seeds.
+# - **A high LR PSNR proves nothing.** It says how well image and kernel together explain $y$, not how good either is.
+# - **The two kernel measures can disagree.** A kernel PSNR above the floor may come with a variance error no better than
+#   the floor's. The next figure shows a reason.
+# - **One image and one seed are no evidence.** The optimisation is chaotic: another machine gives other numbers. A claim
+#   needs paired differences over images and seeds.
 
 # %%
 row_of_peak = true_kernel[0, 0].max(1).values.argmax()
@@ -291,8 +291,9 @@ figure.tight_layout()
 
 # %% [markdown]
 # A variance weighs each value by its squared distance from the centre, so faint tails count. Kernels of the flow have a
-# pedestal: it was trained on kernels with a little uniform noise added to each pixel (dequantisation). The network of DKP
-# starts from an almost flat kernel, and a remainder of that is left far from the centre. Kernel PSNR hardly sees either.
+# pedestal and stray pixels: it was trained on kernels with a little uniform noise added to each pixel (dequantisation).
+# The network of DKP starts from an almost flat kernel, and a remainder of that is left far from the centre. Kernel PSNR
+# hardly sees either.
 #
 # ## 8. Where to go from here
 #

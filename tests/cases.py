@@ -28,11 +28,11 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.rand(*shape, generator=rng(seed), dtype=dtype)
+    return torch.rand(shape, generator=rng(seed), dtype=dtype)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=rng(seed), dtype=dtype)
+    return torch.randn(shape, generator=rng(seed), dtype=dtype)
 
 
 def problem(

@@ -16,6 +16,7 @@ from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, gaussian_kernel, variance_range
 from kernelsr.images import image_files, image_size, read_image, to_uint8
 from kernelsr.legacy import LegacyDraws
+from kernelsr.official import find_image_set
 
 GOLDEN = Path(__file__).parent / "golden"
 PHOTOS = Path(images.__file__).parent / "photos"
@@ -382,3 +383,14 @@ def test_isotropic_legacy_draws_one_variance() -> None:
     replay.uniform(size=11 * 11 + 1)
     replay.normal(size=27)
     assert rng.uniform() == replay.uniform()
+
+
+def test_a_window_is_the_middle_of_the_degraded_image() -> None:
+    """DIV2K in FKP: the whole image is degraded, then the middle is kept, LR and HR alike."""
+    whole_problem, whole = next(iter(Scenario(find_image_set("demo"), 4, only=["coffee"]))).load()
+    problem, truth = next(iter(Scenario(find_image_set("demo"), 4, only=["coffee"], window=96))).load()
+    assert problem.lr.shape == (1, 3, 24, 24) and truth.hr is not None and whole.hr is not None
+    assert torch.equal(problem.lr, whole_problem.lr[..., 12:36, 12:36])
+    assert torch.equal(truth.hr, whole.hr[..., 48:144, 48:144])
+    larger, _ = next(iter(Scenario(find_image_set("demo"), 4, only=["chelsea"], window=960))).load()
+    assert larger.lr.shape == (1, 3, 36, 48)

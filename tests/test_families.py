@@ -27,7 +27,9 @@ def variances_of(kernel: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(kernels.moments(kernel))
 
 
-@pytest.mark.parametrize(("scale", "expected"), [(2, (0.35, 5.0)), (3, (0.525, 7.5)), (4, (0.7, 10.0)), (8, (1.4, 10.0))])
+@pytest.mark.parametrize(
+    ("scale", "expected"), [(2, (0.35, 5.0)), (3, (0.525, 7.5)), (4, (0.7, 10.0)), (8, (1.4, 10.0))]
+)
 def test_the_fkp_protocols_range(scale: int, expected: tuple[float, float]) -> None:
     assert families.variance_range("matched", scale) == pytest.approx(expected)
 
@@ -145,7 +147,11 @@ def test_device_and_dtype_are_the_problems(family: type, dtype: torch.dtype) -> 
 
 @pytest.mark.parametrize(
     ("variances", "message"),
-    [("wide", "choose matched, released"), ((0.0, 2.0), "positive and ascending"), ((3.0, 2.0), "positive and ascending")],
+    [
+        ("wide", "choose matched, released"),
+        ((0.0, 2.0), "positive and ascending"),
+        ((3.0, 2.0), "positive and ascending"),
+    ],
 )
 @pytest.mark.parametrize("family", BOTH)
 def test_a_range_that_is_none_is_an_error(family: type, variances: str | tuple[float, float], message: str) -> None:

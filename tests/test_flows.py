@@ -21,7 +21,9 @@ from kernelsr import flows, kernels, official, official_flow
 from kernelsr.families import AnisotropicGaussian
 
 SCALES = [2, 3, 4, 8]
-AUTHORS_LIKELIHOOD = {2: 46.84, 3: 13.23, 4: 0.40}  # of their weights on FKP's validation grid, nats
+STILL_TRAINING = {8}
+# Of the authors' weights on our validation grid, nats.
+AUTHORS_LIKELIHOOD = {2: 52.23, 3: 19.14, 4: 7.60}
 
 
 def small_flow(kernel_size: int = 5, seed: int = 0, spread: float = 0.4) -> flows.KernelFlow:
@@ -29,7 +31,7 @@ def small_flow(kernel_size: int = 5, seed: int = 0, spread: float = 0.4) -> flow
     flow = flows.KernelFlow(kernel_size, 6, 0.3).double()
     source = rng(seed)
     with torch.no_grad():
-        for name, parameter in flow.named_parameters():
+        for parameter in flow.parameters():
             parameter.copy_(spread * torch.randn(parameter.shape, generator=source, dtype=torch.float64))
         for name, buffer in flow.named_buffers():
             if name.endswith("running_mean"):
@@ -88,7 +90,7 @@ def test_the_authors_flow_is_frozen_and_runs_on_running_statistics(scale: int) -
 
 def test_decode_and_encode_are_inverse() -> None:
     # Latents whose data lie within the logit's range, +-13.8: beyond it kernels are clamped.
-    flow, latent = small_flow(spread=0.15), 0.5 * normal(8, 25)
+    flow, latent = small_flow(spread=0.1), 0.2 * normal(8, 25)
     assert flow.flow.forward(latent).abs().max() < 13
     torch.testing.assert_close(flow.encode(flow.decode(latent)), latent, rtol=0, atol=1e-7)
     kernel = flow.normalization * (0.05 + 0.9 * uniform(8, 1, 5, 5, seed=1))
@@ -156,7 +158,7 @@ def test_dequantisation_adds_less_than_one_level() -> None:
         return (torch.sigmoid(data) - flows.ALPHA) / (1 - 2 * flows.ALPHA)
 
     added = share(flow.to_data(kernel, rng())) - share(flow.to_data(kernel))
-    assert -1e-12 < added.min() and 0.9 / 720 < added.max() < 1 / 720
+    assert added.min() > -1e-12 and 0.9 / 720 < added.max() < 1 / 720
     assert torch.equal(flow.to_data(kernel, rng(4)), flow.to_data(kernel, rng(4)))
     assert torch.isfinite(flow.to_data(torch.zeros(1, 1, 5, 5).double() - 1e-3)).all()
 
@@ -243,20 +245,30 @@ def test_weights_that_are_nowhere_are_errors(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def weights_file(scale: int) -> Path:
-    return Path(str(files("kernelsr") / "weights" / f"flow_x{scale}.safetensors"))
+    """A bundled file; skips the test while that scale's training has not ended."""
+    path = Path(str(files("kernelsr") / "weights" / f"flow_x{scale}.safetensors"))
+    if scale in STILL_TRAINING:
+        assert not path.exists(), f"the flow of scale {scale} is there: take it off STILL_TRAINING"
+        pytest.skip(f"the flow of scale {scale} is still being trained")
+    return path
+
+
+def bundled(scale: int) -> flows.KernelFlow:
+    assert weights_file(scale).is_file()
+    return flows.bundled(scale)
 
 
 @cache
 def samples(scale: int) -> tuple[Tensor, Tensor]:
     """300 kernels of the bundled flow and of the family it was trained on."""
-    flow, posed = flows.bundled(scale), problem(scale, dtype=torch.float32)
+    flow, posed = bundled(scale), problem(scale, dtype=torch.float32)
     latent = normal(300, flow.kernel_size**2, dtype=torch.float32)
     return flow.decode(latent), AnisotropicGaussian()(300, posed, rng(1))
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_has_a_bundled_flow_of_its_size(scale: int) -> None:
-    flow = flows.bundled(scale)
+    flow = bundled(scale)
     assert (flow.kernel_size, flow.hidden) == (problem(scale).kernel_size, flows.HIDDEN[scale])
 
 
@@ -271,23 +283,33 @@ def test_samples_of_the_bundled_flow_look_like_the_family(scale: int) -> None:
     target = kernels.centre("fkp", decoded.shape[-1], scale)
     assert (kernels.centroid(decoded).mean(0) - target).abs().max() < 0.2
     sums = decoded.sum((1, 2, 3))
-    assert 0.9 < sums.mean() < 1.1 and 0.5 < sums.min() and sums.max() < 2.5
+    assert 0.9 < sums.mean() < 1.1 and sums.min() > 0.5 and sums.max() < 2.5
+
+
+@cache
+def likelihood(scale: int) -> float:
+    """The bundled flow's mean log-density on the whole grid; a second or less on an idle core."""
+    flow = bundled(scale)
+    return train_flow.mean_log_likelihood(flow, train_flow.validation_grid(scale, flow.kernel_size))
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_bundled_flow_is_at_least_as_likely_as_the_authors(scale: int) -> None:
-    flow = flows.bundled(scale)
+    assert likelihood(scale) >= AUTHORS_LIKELIHOOD.get(scale, 0.0)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_likelihood_in_the_file_is_what_the_grid_says(scale: int) -> None:
     with safe_open(weights_file(scale), framework="pt") as file:
         stored = json.loads(file.metadata()["validation_log_likelihood"])
-    assert stored >= AUTHORS_LIKELIHOOD.get(scale, 0.0)
+    assert likelihood(scale) == pytest.approx(stored, abs=0.05)
+
+
+@pytest.mark.parametrize("scale", AUTHORS_LIKELIHOOD)
+def test_the_authors_likelihood_is_what_we_compare_with(scale: int) -> None:
+    flow = released_flow(scale)
     grid = train_flow.validation_grid(scale, flow.kernel_size)
-    assert train_flow.mean_log_likelihood(flow, grid) == pytest.approx(stored, abs=0.05)
-
-
-def test_the_authors_likelihood_is_what_we_compare_with() -> None:
-    grid = train_flow.validation_grid(2, 11)
-    assert len(grid) == 16 * 16 * 16
-    assert train_flow.mean_log_likelihood(released_flow(2), grid) == pytest.approx(46.84, abs=0.01)
+    assert train_flow.mean_log_likelihood(flow, grid) == pytest.approx(AUTHORS_LIKELIHOOD[scale], abs=0.02)
 
 
 # --- training

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernelsr import flows
+from kernelsr.families import mean_kernel
 from kernelsr.learner import KernelPrior
 from kernelsr.problem import Problem
 
@@ -22,8 +23,11 @@ class Flow(KernelPrior):
         flow: scale -> the trained flow; ours by default.
         lr: Adam's step on the latent.
         start: the step from which the latent moves. The paper says 75; the released code's count makes it 76.
-        latent_seed: draw the initial latent from PyTorch's generator with this seed (the released code: 5), not from
-            ``rng``.
+        initial: ``mean``, the latent of the mean kernel, or ``random``, a draw from the latent's Gaussian as in the paper.
+            The loop corrects a bad start slowly, as the image settles around it; the released code fixes a draw that
+            happens to be smooth.
+        latent_seed: of a ``random`` start: draw it from PyTorch's generator with this seed (the released code: 5), not
+            from ``rng``.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Flow(KernelPrior):
         flow: Callable[[int], flows.KernelFlow] = flows.bundled,
         lr: float = 0.5,
         start: int = 76,
+        initial: str = "mean",
         latent_seed: int | None = None,
     ):
         super().__init__()
@@ -45,8 +50,14 @@ class Flow(KernelPrior):
                 f"the flow makes {size}x{size} kernels, the problem has kernel_size {problem.kernel_size}; "
                 f"set kernel_size={size} or train a flow of that size"
             )
-        source = rng if latent_seed is None else torch.Generator().manual_seed(latent_seed)
-        self.latent = nn.Parameter(torch.randn(1, size**2, generator=source).to(problem.lr))
+        if initial == "mean":
+            latent = self.flow.encode(mean_kernel(problem).to(problem.lr))
+        elif initial == "random":
+            source = rng if latent_seed is None else torch.Generator().manual_seed(latent_seed)
+            latent = torch.randn(1, size**2, generator=source).to(problem.lr)
+        else:
+            raise ValueError(f"initial is {initial!r}; choose mean or random")
+        self.latent = nn.Parameter(latent)
         self.optimizer = torch.optim.Adam([self.latent], lr)
         self.project_()
 

@@ -24,15 +24,15 @@ class Bicubic(Restorer):
     def __init__(self, problem: Problem, rng: torch.Generator, *, aligned: bool = True):
         super().__init__()
         scale, size = problem.scale, problem.kernel_size
-        # Four pixels of symmetric border: PyTorch clamps at the border, MATLAB mirrors, and the cubic reaches two pixels.
+        # A symmetric border: PyTorch clamps at the border, MATLAB mirrors, and the cubic reaches two pixels.
         wide = problem.lr
         for dim in (2, 3):
-            before = wide.narrow(dim, 0, 4).flip(dim)
-            after = wide.narrow(dim, wide.shape[dim] - 4, 4).flip(dim)
+            before = wide.narrow(dim, 0, 2).flip(dim)
+            after = wide.narrow(dim, wide.shape[dim] - 2, 2).flip(dim)
             wide = torch.cat([before, wide, after], dim)
         large = F.interpolate(wide, scale_factor=scale, mode="bicubic", antialias=True)
         height, width = problem.hr_size
-        image = large[..., 4 * scale :, 4 * scale :][..., :height, :width]
+        image = large[..., 2 * scale :, 2 * scale :][..., :height, :width]
         if aligned:
             own = kernels.centre("aligned", size, scale)
             offset = round(kernels.centre(problem.centre, size, scale) - own)
