@@ -66,7 +66,8 @@ def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: P
     size = problem.kernel_size
     torch.manual_seed(cfg.seed)
     hidden = cfg.hidden or flows.HIDDEN.get(cfg.scale, 25)
-    flow = flows.KernelFlow(size, hidden, peak(family, problem, cfg.seed) + 0.01).to(device)
+    normalization = peak(family, problem, cfg.seed) + 0.01
+    flow = flows.KernelFlow(size, hidden, normalization, centre=problem.centre).to(device)
     optimizer = torch.optim.Adam(flow.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(cfg.milestones), gamma=0.5)
     first, curve, spent = 0, [], 0.0

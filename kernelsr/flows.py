@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 ALPHA = 1e-6
 HIDDEN = {2: 15, 3: 20, 4: 25, 8: 25}
+SHAPE = ("kernel_size", "hidden", "normalization", "couplings", "centre")
 
 
 class BatchNormFlow(Flow):
@@ -65,12 +66,13 @@ class KernelFlow(nn.Module):
         kernel_size: K; the flow has K*K dimensions.
         hidden: width of the couplings' networks; the paper's are 15/20/25/25 for x2/x3/x4/x8.
         normalization: kernels are divided by it to lie in [0, 1]; about the peak of the family's narrowest kernel.
+        centre: the convention of the kernels it was trained on.
     """
 
-    def __init__(self, kernel_size: int, hidden: int, normalization: float, couplings: int = 5):
+    def __init__(self, kernel_size: int, hidden: int, normalization: float, couplings: int = 5, centre: str = "fkp"):
         super().__init__()
         self.kernel_size, self.hidden, self.normalization = kernel_size, hidden, float(normalization)
-        self.couplings = couplings
+        self.couplings, self.centre = couplings, centre
         size = kernel_size**2
         layers: list[Flow] = []
         # normflows lists layers from latent to data; FKP numbers its couplings from data to latent, hence the reversal.
@@ -106,8 +108,7 @@ def save(flow: KernelFlow, path: Path, **metadata: object) -> None:
     """Write a flow as safetensors; what it needs to be rebuilt, and ``metadata``, travel in the header."""
     from safetensors.torch import save_file
 
-    names = ("kernel_size", "hidden", "normalization", "couplings")
-    shape = {name: getattr(flow, name) for name in names}
+    shape = {name: getattr(flow, name) for name in SHAPE}
     header = {key: json.dumps(value) for key, value in {**shape, **metadata}.items()}
     save_file({key: value.contiguous() for key, value in flow.state_dict().items()}, path, metadata=header)
 
@@ -119,8 +120,7 @@ def load(path: Path) -> KernelFlow:
     try:
         with safe_open(path, framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            names = ("kernel_size", "hidden", "normalization", "couplings")
-            flow = KernelFlow(*(header[name] for name in names))
+            flow = KernelFlow(*(header[name] for name in SHAPE))
             flow.load_state_dict({key: file.get_tensor(key) for key in flow.state_dict()})
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is no flow that experiments/train_flow.py wrote: {error}") from error

@@ -50,6 +50,11 @@ class Flow(KernelPrior):
                 f"the flow makes {size}x{size} kernels, the problem has kernel_size {problem.kernel_size}; "
                 f"set kernel_size={size} or train a flow of that size"
             )
+        if self.flow.centre != problem.centre:
+            raise ValueError(
+                f"the flow makes kernels of centre {self.flow.centre}, the problem has {problem.centre}; "
+                f"set centre={self.flow.centre} or train a flow for the other"
+            )
         if initial == "mean":
             latent = self.flow.encode(mean_kernel(problem).to(problem.lr))
         elif initial == "random":
