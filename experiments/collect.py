@@ -1,13 +1,12 @@
 """Rows of runs into one result file: `python -m experiments.collect RESULT.csv 'COMMAND' outputs/<date>/<time> ...`.
 
-Adds to each row the command that made it, the commit and the date, so that a number can be traced.
+Adds to each row the command that made it, and the version and date of the run, so that a number can be traced.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -20,16 +19,17 @@ def main() -> None:
     parser.add_argument("command", help="what made these runs")
     parser.add_argument("runs", type=Path, nargs="+", help="output folders")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    made = {"command": options.command, "commit": commit, "date": date.today().isoformat()}
     new = not options.result.exists()
     with open(options.result, "a", newline="") as result:
-        writer = csv.DictWriter(result, [*made, *COLUMNS])
+        writer = csv.DictWriter(result, ["command", "version", "date", *COLUMNS])
         if new:
             writer.writeheader()
         for run in options.runs:
-            for name in ("rows.csv", "floors.csv"):
-                with open(run / name, newline="") as rows:
+            version = run / "version.txt"
+            when = date.fromtimestamp(version.stat().st_mtime).isoformat()
+            made = {"command": options.command, "version": version.read_text().strip(), "date": when}
+            for table in filter(Path.is_file, (run / "rows.csv", run / "floors.csv")):
+                with open(table, newline="") as rows:
                     writer.writerows(made | row for row in csv.DictReader(rows))
 
 

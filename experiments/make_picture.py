@@ -1,7 +1,7 @@
-"""The README's pictures, from a run's folder: `python -m experiments.make_picture outputs/<date>/<time> picture.png`.
+"""The README's pictures, from runs' folders: `python -m experiments.make_picture outputs/<date>/<time> ... picture.png`.
 
-A row an image: LR, restored, true image, true kernel, estimated kernel. With --kernels the photographs are left out, for
-sets whose licence does not allow to show them here.
+A row an image: LR, restored by each run, true image; true kernel, estimated by each run. With --kernels the photographs
+are left out, for sets whose licence does not allow to show them here.
 """
 
 from __future__ import annotations
@@ -53,16 +53,22 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--kernels", action="store_true", help="leave the photographs out")
     options = parser.parse_args()
-    rows = [(run, row) for run in options.runs for row in read_rows(run / "rows.csv") if not row["error"]]
-    names = ("true_kernel", "kernel") if options.kernels else (*PHOTOGRAPHS, "true_kernel", "kernel")
-    figure, grid = plt.subplots(
-        len(rows), len(names), figsize=(2.1 * len(names), 2.2 * len(rows)), squeeze=False, layout="constrained"
-    )
-    for line, (run, row) in zip(grid, rows, strict=True):
-        folder = run / safe_name(row["image"])
-        peak = max(np.load(folder / f"{name}.npy").max() for name in ("true_kernel", "kernel"))
-        for axes, name in zip(line, names, strict=True):
-            draw(axes, folder, name, row, peak)
+    runs = [
+        (run, {row["image"]: row for row in read_rows(run / "rows.csv") if not row["error"]}) for run in options.runs
+    ]
+    images = [name for name in runs[0][1] if all(name in rows for _, rows in runs)]
+    estimated = [(name, run, rows) for name in ("sr", "kernel") for run, rows in runs]
+    known = [(name, *runs[0]) for name in ("lr", "hr", "true_kernel")]
+    panels = [known[0], *estimated[: len(runs)], known[1]] if not options.kernels else []
+    panels += [known[2], *estimated[len(runs) :]]
+    size = (2.1 * len(panels), 2.3 * len(images))
+    figure, grid = plt.subplots(len(images), len(panels), figsize=size, squeeze=False, layout="constrained")
+    for line, image in zip(grid, images, strict=True):
+        folder = safe_name(image)
+        shown = [runs[0][0] / folder / "true_kernel.npy", *(run / folder / "kernel.npy" for run, _ in runs)]
+        peak = max(np.load(path).max() for path in shown)
+        for axes, (name, run, rows) in zip(line, panels, strict=True):
+            draw(axes, run / folder, name, rows[image], peak)
     options.picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.picture, dpi=110)
 

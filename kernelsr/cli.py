@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from kernelsr.paths import CONF
 
@@ -36,11 +37,13 @@ def run(cfg: DictConfig, folder: Path, method: str, data: str) -> list[str]:
         OSError: the folder cannot be written.
     """
     from kernelsr import report, results
-    from kernelsr.configure import device_of, scenario_of
+    from kernelsr.configure import SettingsError, device_of, scenario_of
 
     device_of(cfg.device)
-    if not isinstance(cfg.seed, int):
-        raise ValueError(f"seed is {cfg.seed!r}; it must be an integer")
+    for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
+    results.write_text_atomically(folder / "version.txt", version() + "\n")
     scenario = scenario_of(cfg)
     cases = list(scenario)
     width = max(len(case.name) for case in cases)
@@ -51,6 +54,8 @@ def run(cfg: DictConfig, folder: Path, method: str, data: str) -> list[str]:
             row: dict[str, Any] = {"image": case.name, "method": method, "scale": cfg.scale, "seed": cfg.seed}
             try:
                 row |= _one(cfg, case, folder, label)
+            except (SettingsError, FileNotFoundError):
+                raise  # wrong for every image
             # What an image, a network or its memory can do wrong; a full disk (OSError) ends the whole run.
             except (ValueError, RuntimeError, MemoryError) as error:
                 row["error"] = " ".join(str(error).split()) or type(error).__name__
@@ -89,8 +94,6 @@ def _settings(cfg: DictConfig) -> dict[str, str]:
     """Every setting as one flat table, and the versions that made the numbers."""
     import torch
 
-    import kernelsr
-
     flat: dict[str, str] = {}
 
     def collect(node: Any, path: str) -> None:
@@ -101,19 +104,21 @@ def _settings(cfg: DictConfig) -> dict[str, str]:
             flat[path] = str(node)
 
     collect(OmegaConf.to_container(cfg, resolve=True), "")
-    versions = {"kernelsr": kernelsr.__version__, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
-    return {**flat, **versions}
+    return {**flat, "version": version(), "threads": str(torch.get_num_threads())}
 
 
-def _explained(error: BaseException) -> str:
-    """An error of the configuration with its cause, and the choices where a key is unknown."""
-    # Where Hydra looked for its files is of no use to who mistyped a name.
-    said = str(error).partition("\nConfig search path:")[0]
-    cause = error.__cause__
-    if isinstance(cause, ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-        choices = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
-        return f"{said.splitlines()[0]} There is no such setting; choose one of {choices}."
-    return f"{said}\n{cause}" if cause else said
+def version() -> str:
+    """What made the numbers: the versions, and the commit where this is a checkout (+ where it was changed)."""
+    import torch
+
+    import kernelsr
+
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return f"kernelsr {kernelsr.__version__} {commit or 'installed'}, torch {torch.__version__}"
 
 
 def main() -> None:
@@ -125,7 +130,8 @@ def main() -> None:
         runtime = HydraConfig.get().runtime
         chosen = runtime.choices
         try:
-            method = f"{chosen['prior']}+{chosen['restorer']}"
+            # An experiment is the method's name; otherwise the parts are.
+            method = chosen["experiment"] or f"{chosen['prior']}+{chosen['restorer']}"
             failures.extend(run(cfg, Path(runtime.output_dir), method, chosen["data"]))
         except (ValueError, FileNotFoundError) as error:
             # The next job of a sweep goes on.
@@ -136,7 +142,9 @@ def main() -> None:
     try:
         run_job()
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"kernelsr: {_explained(error)}")
+        from kernelsr.configure import explained
+
+        sys.exit(f"kernelsr: {explained(error)}")
     except OSError as error:
         sys.exit(f"kernelsr: cannot write the results: {error}; choose another folder with hydra.run.dir=FOLDER")
     except KeyboardInterrupt:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from kernelsr.data import Scenario, generator
 from kernelsr.images import ImageSource, read_image
@@ -22,44 +27,76 @@ def device_of(name: str) -> torch.device:
     """``auto`` takes CUDA where there is one; ``cuda`` without one is an error and no silent CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but PyTorch finds no CUDA device; use device=auto or device=cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device is {name!r}; choose auto, cpu or cuda") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name}, but PyTorch finds no such CUDA device; use device=auto or device=cpu")
+    return device
 
 
 def scenario_of(cfg: DictConfig) -> Scenario:
     """The images, kernels and noise that the data group describes."""
     settings = dict(cfg.data)
-    images, folder = settings.pop("images"), settings.pop("folder")
+    images, folder, only = (settings.pop(key) for key in ("images", "folder", "only"))
     if images is None and folder is None:
         raise ValueError("no images are chosen; give a folder or a file of yours: data.folder=my_photos/")
-    settings["family"] = instantiate(settings["family"])
-    only = settings.pop("only")
-    names = [only] if isinstance(only, str) else only and list(only)
-    return Scenario(folder or find_image_set(images), scale=cfg.scale, only=names, **settings)
+    if only is not None:
+        # The command line reads 3096 as a number; here it is an image's name.
+        only = [str(name) for name in (only if isinstance(only, ListConfig) else [only])]
+    settings["family"] = _built("data.family", settings["family"])
+    place = find_image_set(str(images)) if folder is None else str(folder)
+    with _settings_named("data"):
+        scenario = Scenario(place, scale=cfg.scale, only=only, **settings)
+    if not len(scenario):
+        raise ValueError("data.only names no image; leave it out to take all")
+    return scenario
 
 
 def solve(cfg: DictConfig, problem: Problem, name: str, on_step: Callable[[Progress], None]) -> Estimate:
     """Build prior, restorer and solver for one problem, and run them; raises ValueError where the loss diverged."""
     rng = generator(cfg.seed, name)
     problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
-    prior = instantiate(cfg.prior)(problem, rng)
-    restorer = instantiate(cfg.restorer)(problem, rng)
-    estimate = instantiate(cfg.solver)(problem, prior, restorer, on_step=on_step)
+    with _settings_named("prior"):
+        prior = _built("prior", cfg.prior)(problem, rng)
+    with _settings_named("restorer"):
+        restorer = _built("restorer", cfg.restorer)(problem, rng)
+    estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step)
     estimate = replace(estimate, image=estimate.image.cpu(), kernel=estimate.kernel.cpu())
     if not (torch.isfinite(estimate.kernel).all() and torch.isfinite(estimate.image).all()):
-        raise ValueError("the optimisation diverged: kernel or image is not finite; lower prior.lr or restorer.lr")
+        raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
     return estimate
+
+
+def _built(group: str, cfg: DictConfig) -> Any:
+    """What a group's YAML describes."""
+    try:
+        return instantiate(cfg)
+    except InstantiationException as error:
+        raise SettingsError(f"{group} cannot be built: {error}") from error
+
+
+@contextmanager
+def _settings_named(group: str) -> Iterator[None]:
+    """Says of which group a setting is that does not exist there or has the wrong type."""
+    try:
+        yield
+    except TypeError as error:
+        raise SettingsError(
+            f"a setting of {group} does not fit: {error}; see conf/{group}/ for what it takes"
+        ) from error
+
+
+class SettingsError(ValueError):
+    """A setting that is wrong for every image, so that no image need be tried."""
 
 
 def estimate(
     image: ImageSource,
     scale: int = 4,
-    prior: str = "dkp",
-    restorer: str = "dip",
+    prior: str | None = None,
+    restorer: str | None = None,
     *,
     experiment: str | None = None,
     steps: int | None = None,
@@ -76,10 +113,10 @@ def estimate(
     Args:
         image: y: a path, a NumPy array or PIL image, or a tensor (1, C, h, w) in [0, 1].
         scale: s.
-        prior, restorer, experiment: the configuration's names, as on the command line.
+        prior, restorer, experiment: the configuration's names, as on the command line; its defaults where they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
-        overrides: any further settings, as on the command line: ``["prior.lr=0.1"]``.
+        overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.
         on_step: called after each step with a ``Progress``.
 
     Returns:
@@ -89,10 +126,36 @@ def estimate(
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
     problem = Problem(read_image(image), scale, kernel_size, centre)
-    given: dict[str, Any] = {"experiment": experiment, "solver.steps": steps}
-    words = [f"scale={scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']
-    words += [f"prior={prior}", f"restorer={restorer}"] if experiment is None else []
-    words += [f"{key}={value}" for key, value in given.items() if value is not None]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*words, *overrides])
-    return solve(cfg, problem, "image", on_step)
+    choices = {"prior": prior, "restorer": restorer, "experiment": experiment, "solver.steps": steps}
+    words = [f"{key}={value}" for key, value in choices.items() if value is not None]
+    words += [f"scale={problem.scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']
+    for word in overrides:
+        if word.startswith(("scale=", "data")):
+            raise ValueError(
+                f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre"
+            )
+    return solve(compose_config([*words, *overrides]), problem, "image", on_step)
+
+
+def compose_config(words: Sequence[str]) -> DictConfig:
+    """The configuration with settings as on the command line; also inside a program that uses Hydra itself."""
+    before = copy.copy(GlobalHydra.instance().hydra)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", list(words))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explained(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def explained(error: BaseException) -> str:
+    """An error of the configuration with its cause, and the choices where a key is unknown."""
+    # Where Hydra looked for its files is of no use to who mistyped a name.
+    said = str(error).partition("\nConfig search path:")[0]
+    cause = error.__cause__
+    if isinstance(cause, ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        choices = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
+        return f"{said.splitlines()[0]} There is no such setting; choose one of {choices}."
+    return f"{said}\n{cause}" if cause else said

@@ -120,7 +120,8 @@ def load(path: Path) -> KernelFlow:
     try:
         with safe_open(path, framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            flow = KernelFlow(*(header[name] for name in SHAPE))
+            with torch.random.fork_rng(devices=[]):
+                flow = KernelFlow(*(header[name] for name in SHAPE))
             flow.load_state_dict({key: file.get_tensor(key) for key in flow.state_dict()})
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is no flow that experiments/train_flow.py wrote: {error}") from error

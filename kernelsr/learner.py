@@ -74,5 +74,6 @@ class Restorer(Learner):
 def initialised_from(rng: torch.Generator) -> Iterator[None]:
     """Inside, PyTorch's global generator is seeded from ``rng``: layers draw their initial weights from nothing else."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        # Not torch.manual_seed: that would reseed every CUDA device too, which fork_rng does not restore here.
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         yield

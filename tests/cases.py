@@ -57,10 +57,8 @@ def photograph(side: int = 192, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def released_flow(scale: int) -> KernelFlow:
     """The authors' flow; skips the test where their weights are not on this machine."""
-    data = os.environ.get("KERNELSR_DATA")
-    homes = [os.environ.get("KERNELSR_WEIGHTS"), data and Path(data).parent / "weights"]
-    for home in homes:
-        path = Path(home or "") / f"FKP_x{scale}.pt"
-        if home and path.is_file():
-            return official_flow.from_released(path)
+    home = os.environ.get("KERNELSR_WEIGHTS")
+    path = Path(home or "") / f"FKP_x{scale}.pt"
+    if home and path.is_file():
+        return official_flow.from_released(path)
     pytest.skip(f"the authors' FKP_x{scale}.pt is not here; set KERNELSR_WEIGHTS to its folder")
