@@ -65,19 +65,16 @@ def image_files(folder: str | Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the path of a folder with images directly in it")
-    files = sorted((path for path in folder.iterdir() if _is_image(path)), key=lambda path: path.name)
+    try:
+        files = sorted((path for path in folder.iterdir() if _is_image(path)), key=lambda path: path.name)
+    except OSError as error:
+        raise FileNotFoundError(f"cannot look into {folder}: {error.strerror}; change its permissions") from error
     if not files:
         raise FileNotFoundError(
             f"no images in {folder}; put {', '.join(e[1:] for e in EXTENSIONS)} files directly in it, "
             "or point to the subfolder that has them"
         )
     return files
-
-
-def to_uint8(image: Tensor) -> np.ndarray:
-    """An image (1, C, H, W) in [0, 1], clipped and rounded to 8 bits: (H, W, 3), or (H, W) where it is grey."""
-    rounded = (image.detach().double().clamp(0, 1) * 255).round().byte().cpu()[0].permute(1, 2, 0).numpy()
-    return rounded[..., 0] if rounded.shape[2] == 1 else rounded
 
 
 def _is_image(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class Problem:
     Args:
         lr: y, (1, C, h, w) in [0, 1]. Its device and dtype are those of everything made for this problem.
         scale: s, the integer decimation factor.
-        kernel_size: K, the odd support of k in HR pixels; FKP's rule where it is None.
+        kernel_size: K, the odd support of k in HR pixels; 0 takes FKP's rule.
         centre: where k's centre of mass lies by convention: ``fkp`` (K-s)/2 or ``aligned`` K//2 + (s-1)/2.
         noise_std: standard deviation of n on the [0, 1] scale, if known.
 
@@ -37,7 +38,9 @@ class Problem:
     noise_std: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scale, int) or isinstance(self.scale, bool) or not 2 <= self.scale <= 16:
+        if isinstance(self.scale, Integral) and not isinstance(self.scale, bool):
+            object.__setattr__(self, "scale", int(self.scale))  # NumPy's integers too
+        if type(self.scale) is not int or not 2 <= self.scale <= 16:
             raise ValueError(f"scale is {self.scale!r}; it must be an integer from 2 to 16 (the papers use 2, 3, 4, 8)")
         if not self.kernel_size:
             object.__setattr__(self, "kernel_size", fkp_kernel_size(self.scale))

@@ -14,14 +14,20 @@ from kernelsr import data, images, kernels
 from kernelsr.data import Scenario, floor_to_8_bits, generator, seed_for
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, gaussian_kernel, variance_range
-from kernelsr.images import image_files, image_size, read_image, to_uint8
+from kernelsr.images import image_files, image_size, read_image
 from kernelsr.legacy import LegacyDraws
 from kernelsr.official import find_image_set
+from kernelsr.pictures import as_8bit
 
 GOLDEN = Path(__file__).parent / "golden"
 PHOTOS = Path(images.__file__).parent / "photos"
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+
+
+def levels(image: torch.Tensor) -> np.ndarray:
+    """An image (1, C, H, W) as 8 bits."""
+    return as_8bit(image[0].numpy())
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def test_a_lossless_file_reads_as_its_array(tmp_path: Path, ending: str) -> None
     image = read_image(tmp_path / f"x.{ending}")
     assert image.dtype == torch.float32
     assert image.shape == (1, 3, 40, 48)
-    np.testing.assert_array_equal(to_uint8(image), COLOUR)
+    np.testing.assert_array_equal(levels(image), COLOUR)
 
 
 def test_every_form_of_one_image_reads_alike() -> None:
@@ -69,13 +75,13 @@ def test_grey_stays_one_channel(tmp_path: Path, mode: str) -> None:
     expected = np.asarray(picture.convert("L"))
     for source in (tmp_path / "x.png", picture):
         assert read_image(source).shape == (1, 1, 40, 48)
-        np.testing.assert_array_equal(to_uint8(read_image(source)), expected)
+        np.testing.assert_array_equal(levels(read_image(source)), expected)
 
 
 def test_a_palette_becomes_colour(tmp_path: Path) -> None:
     picture = Image.fromarray(COLOUR).quantize(16)
     picture.save(tmp_path / "x.png")
-    np.testing.assert_array_equal(to_uint8(read_image(tmp_path / "x.png")), np.asarray(picture.convert("RGB")))
+    np.testing.assert_array_equal(levels(read_image(tmp_path / "x.png")), np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
@@ -184,11 +190,11 @@ def test_lr_images_equal_the_papers_to_the_byte(tmp_path: Path, scale: int) -> N
     Image.fromarray(stored["hr_uint8"]).save(tmp_path / "x.png")
     problem, truth = next(iter(Scenario(tmp_path, scale=scale))).load()
     np.testing.assert_allclose(truth.kernel[0, 0], stored["kernels"][0], atol=1e-12)
-    differing = to_uint8(problem.lr) != stored["lr_png_uint8"]
+    differing = levels(problem.lr) != stored["lr_png_uint8"]
     # Sums in another order may cross a level of 8 bits: 1 pixel in 10,000 at most.
     assert differing.mean() < 1e-4
     floored = floor_to_8_bits(torch.from_numpy(stored["lr_float"]).permute(2, 0, 1)[None])
-    np.testing.assert_array_equal(to_uint8(floored), stored["lr_png_uint8"])
+    np.testing.assert_array_equal(levels(floored), stored["lr_png_uint8"])
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
