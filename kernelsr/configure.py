@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -139,7 +138,7 @@ def estimate(
 
 def compose_config(words: Sequence[str]) -> DictConfig:
     """The configuration with settings as on the command line; also inside a program that uses Hydra itself."""
-    before = copy.copy(GlobalHydra.instance().hydra)
+    before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import kernelsr
@@ -94,3 +95,54 @@ def test_scenario_of_a_data_group():
 def test_a_flow_of_another_size_is_refused(photo):
     with pytest.raises(ValueError, match="kernel_size"):
         kernelsr.estimate(photo, 4, "fkp", kernel_size=15, steps=1, overrides=TINY)
+
+
+def composed(*words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(words))
+
+
+def test_the_command_line_wins_over_an_experiment():
+    assert composed("experiment=dip_fkp").latent_seed == 5
+    assert composed("experiment=dip_fkp", "seeds=own").latent_seed is None
+    assert composed("experiment=dip_dkp", "solver.steps=7").solver.steps == 7
+    assert composed("experiment=dip_dkp").prior.family.variances == "released"
+
+
+@pytest.mark.parametrize("only", ["3096", "[3096]"])
+def test_a_name_of_digits_is_a_name(tmp_path, only):
+    Image.new("RGB", (48, 48), "white").save(tmp_path / "3096.png")
+    cfg = composed("data=folder", f"data.folder={tmp_path}", f"data.only={only}")
+    assert [case.name for case in scenario_of(cfg)] == ["3096"]
+
+
+def test_no_name_at_all_is_an_error():
+    with pytest.raises(ValueError, match="names no image"):
+        scenario_of(composed("data.only=[]"))
+
+
+def test_settings_that_do_not_fit_are_named(photo):
+    for words, group in ((["restorer.channels=many"], "restorer"), (["prior.rehearsal=[]"], "prior")):
+        with pytest.raises(ValueError, match=f"setting of {group}"):
+            kernelsr.estimate(photo, 4, "dkp", steps=1, overrides=words)
+    with pytest.raises(ValueError, match="'sparsity'"):
+        kernelsr.estimate(photo, 4, restorer="bicubic", experiment="dip_dkp", steps=1)
+    with pytest.raises(ValueError, match="softmax"):
+        kernelsr.estimate(photo, 4, "nonsense")
+    with pytest.raises(ValueError, match="arguments"):
+        kernelsr.estimate(photo, 4, overrides=["scale=2"])
+
+
+def test_it_works_inside_a_program_that_uses_hydra(photo):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        before = GlobalHydra.instance().hydra
+        kernelsr.estimate(photo, np.int64(4), "softmax", "bicubic", steps=1)
+        assert GlobalHydra.instance().hydra is before
+        assert compose("config").scale == 4
+
+
+def test_the_global_generator_is_left_alone(photo):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    kernelsr.estimate(photo, 4, "fkp", steps=1, overrides=TINY)
+    assert torch.equal(torch.get_rng_state(), before)
