@@ -21,8 +21,9 @@ from torch import Tensor
 
 from kernelsr import solvers
 from kernelsr.configure import CONF
-from kernelsr.families import fkp_variances, gaussian_kernel
+from kernelsr.families import fkp_variances, gaussian_kernel, mean_kernel
 from kernelsr.learner import KernelPrior, Learner, Restorer
+from kernelsr.metrics import kernel_psnr
 from kernelsr.problem import Estimate, Problem, Progress
 
 # What makes a part small enough for a test, by name of its YAML; anything else is as configured.
@@ -32,7 +33,7 @@ SMALL = {
 }
 # Kernels that the flow decodes sum to one only about: 0.68-1.25 for FKP's, and nothing keeps the others from it.
 SUMS = {"fkp": (0.5, 1.5)}
-NOT_RANDOM = {"softmax", "gaussian", "bicubic"}
+NOT_RANDOM = {"softmax", "gaussian", "fkp", "bicubic"}
 # Constants that batch norm takes out again: their gradient is zero by architecture. A convolution's bias before a batch
 # norm; the shift of `join` and of the non-local block's last batch norm, for either is a constant of each channel that a
 # reflect-padded convolution hands on, as another constant, to the next batch norm; and so is what the query's bias adds
@@ -187,6 +188,22 @@ def test_the_generator_alone_fixes_the_start(group: str, name: str) -> None:
         starts.append(outcome(build(group, name, posed, seed), posed).detach())
     assert torch.equal(starts[0], starts[1])
     assert torch.equal(starts[0], starts[2]) == (name in NOT_RANDOM)
+
+
+def test_where_a_flow_starts() -> None:
+    """At the mean kernel; or at a draw, of the generator or of a seed of its own."""
+    posed = problem(2)
+    mean = build("prior", "fkp", posed)().detach()
+    assert kernel_psnr(mean, mean_kernel(posed)) > 65
+    random = ["prior.initial=random"]
+    draws = [build("prior", "fkp", posed, seed, random)().detach() for seed in (4, 4, 5)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    fixed = [build("prior", "fkp", posed, seed, [*random, "latent_seed=5"])().detach() for seed in (4, 5)]
+    assert torch.equal(*fixed) and not torch.equal(fixed[0], draws[0])
+    with pytest.raises(ValueError, match="mean or random"):
+        build("prior", "fkp", posed, extra=["prior.initial=nonsense"])
+    with pytest.raises(ValueError, match="centre"):
+        build("prior", "fkp", replace(posed, centre="aligned"))
 
 
 @every_part
