@@ -24,7 +24,7 @@
 # the estimates. Because we made $y$ ourselves, we know the truth and can measure the errors.
 #
 # **The budget is small.** To end within a minute or so on two CPU cores it uses a crop of 96x96 pixels, a small image
-# network and 400 steps. The papers use whole images, a network of 2.4 million parameters and 1000 steps. So the numbers
+# network and 300 steps. The papers use whole images, a network of 2.4 million parameters and 1000 steps. So the numbers
 # below show how the parts work. They say nothing about how good the methods are.
 
 # %%
@@ -148,7 +148,7 @@ for floor in floors:
 #
 # - `Softmax`: one logit for each kernel pixel. Positive, unit sum, otherwise free. This is DIP-Softmax.
 # - `Flow`: a latent of the frozen flow, kept on a sphere, where most points decode to kernels like those of row 3. This is
-#   FKP. The latent rests for the first 76 steps, until there is an image to learn from.
+#   FKP. It starts at the mean kernel, and rests for the first 76 steps, until there is an image to learn from.
 # - `Dynamic`: a small network from fixed noise to a kernel. Every five steps, five random kernels of a family are scored by
 #   degrading the current image with them, and the network takes a step towards them, by weights that favour small errors.
 #   In between it follows the gradient of the loss, as the others do. This is DKP. We give it the matched family.
@@ -168,8 +168,8 @@ for floor in floors:
 # `on_step` is called after each step. We use it to keep snapshots.
 
 # %%
-STEPS = 400
-SNAPSHOTS = (1, 76, 100, 200, 300, 400)
+STEPS = 300
+SNAPSHOTS = (1, 76, 100, 150, 200, 300)
 
 priors = {
     "softmax": lambda rng: Softmax(problem, rng),
