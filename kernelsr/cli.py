@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -117,11 +118,12 @@ def version() -> str:
 
     import kernelsr
 
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
+    commit = ""
+    # An installed package may lie in a virtual environment inside somebody else's repository.
+    if CONF.parent != Path(__file__).parent:
+        git = ["git", "-C", str(CONF.parent), "describe", "--always", "--dirty=+"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
     return f"kernelsr {kernelsr.__version__} {commit or 'installed'}, torch {torch.__version__}"
 
 

@@ -47,3 +47,5 @@ def test_the_installed_script_runs_from_any_folder(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list(elsewhere.glob("outputs/*/*/report.html"))) == 1
+    (version,) = elsewhere.glob("outputs/*/*/version.txt")
+    assert "installed" in version.read_text()
