@@ -260,7 +260,7 @@ def test_only_dynamic_priors_listen(name: str) -> None:
         asked.append(len(kernels))
         return uniform(len(kernels))
 
-    prior = build("prior", name, problem(2))
+    prior = build("prior", name, problem(2), extra=["prior.listen_every=5"] if name == "dkp" else [])
     before = prior().detach().clone()
     for _ in range(11):
         prior.advance(misfit)
