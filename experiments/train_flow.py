@@ -113,8 +113,10 @@ def main(cfg: DictConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     name = f"flow_x{cfg.scale}"
     checkpoint = out / f"{name}.checkpoint"
+    # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
+    git = ["git", "describe", "--always", "--dirty=+"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     flow, curve = train(cfg, instantiate(cfg.family), problem, checkpoint)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     flows.save(
         flow.cpu(),
         out / f"{name}.safetensors",

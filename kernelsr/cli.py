@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Spinning OpenMP threads slow small operations 200-fold where another process keeps a core busy.
+# Spinning OpenMP threads slow small operations by orders of magnitude where another process keeps a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Hydra passes errors on, and main() says them in the user's words.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")

@@ -34,7 +34,7 @@ import torch
 from kernelsr import Problem, Truth, flows, metrics
 from kernelsr.data import floor_to_8_bits, generator
 from kernelsr.degradation import degrade
-from kernelsr.families import AnisotropicGaussian, gaussian_kernel
+from kernelsr.families import AnisotropicGaussian, gaussian_kernel, mean_kernel
 from kernelsr.images import read_image
 from kernelsr.official import find_image_set
 from kernelsr.priors import Dynamic, Flow, Softmax
@@ -279,7 +279,7 @@ for name, row in rows.items():
 # %%
 row_of_peak = true_kernel[0, 0].max(1).values.argmax()
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
-profiles = {"true": true_kernel, "mean kernel": metrics.mean_kernel(problem)}
+profiles = {"true": true_kernel, "mean kernel": mean_kernel(problem)}
 profiles |= {name: estimate.kernel for name, estimate in estimates.items() if name != "softmax"}
 for name, kernel in profiles.items():
     left.plot(kernel[0, 0, row_of_peak], label=name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernelsr import kernels, metrics
+from kernelsr import families, kernels, metrics
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, gaussian_kernel
@@ -177,7 +177,7 @@ def test_what_is_unknown_is_absent(pair: tuple[torch.Tensor, torch.Tensor]) -> N
 def test_the_mean_kernels_floor(scale: int, expected: float) -> None:
     problem = wide_problem(scale)
     drawn = AnisotropicGaussian()(200, problem, torch.Generator().manual_seed(1))
-    constant = metrics.mean_kernel(problem)
+    constant = families.mean_kernel(problem)
     assert constant.sum().item() == pytest.approx(1)
     mean = sum(metrics.kernel_psnr(constant, kernel[None]) for kernel in drawn) / 200
     # Standard deviation 6 over 200 kernels: standard error 0.44 dB.
@@ -187,7 +187,7 @@ def test_the_mean_kernels_floor(scale: int, expected: float) -> None:
 @pytest.mark.parametrize("centre", ["fkp", "aligned"])
 def test_the_mean_kernel_is_at_the_conventions_centre(centre: str) -> None:
     problem = Problem(torch.zeros(1, 1, 32, 32), 2, kernel_size=31, centre=centre)
-    constant = metrics.mean_kernel(problem)
+    constant = families.mean_kernel(problem)
     target = torch.full((1, 2), kernels.centre(centre, 31, 2), dtype=torch.float64)
     torch.testing.assert_close(kernels.centroid(constant), target)
     torch.testing.assert_close(

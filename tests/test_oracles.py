@@ -90,7 +90,7 @@ def find_kernel(name: str) -> tuple[float, float]:
 
 
 def test_the_floor_is_far_below() -> None:
-    mean, truth = metrics.mean_kernel(posed(true_kernel())[0]), true_kernel()
+    mean, truth = families.mean_kernel(posed(true_kernel())[0]), true_kernel()
     assert metrics.kernel_psnr(mean, truth) == pytest.approx(FLOOR_PSNR, abs=0.1)
     assert metrics.variance_error(mean, truth) == pytest.approx(FLOOR_VARIANCE_ERROR, abs=0.01)
 
