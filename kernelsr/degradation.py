@@ -58,3 +58,41 @@ def degrade_adjoint(lr: Tensor, kernel: Tensor, scale: int) -> Tensor:
         shape[dim] = size
         spread = spread.new_zeros(shape).index_add(dim, place, spread)
     return spread
+
+
+def transfer(kernel: Tensor, height: int, width: int) -> Tensor:
+    """The transfer function H (n, 1, height, width) of kernels (n, 1, K, K): FFT(x ⋆ k) = H FFT(x) on a circular grid."""
+    margin = kernel.shape[-1] // 2
+    placed = kernel
+    for dim, size in ((-2, height), (-1, width)):
+        place = (torch.arange(kernel.shape[dim], device=kernel.device) - margin) % size
+        shape = [*placed.shape]
+        shape[dim] = size
+        placed = placed.new_zeros(shape).index_add(dim, place, placed)
+    return torch.fft.fft2(placed).conj()
+
+
+def fold(spectrum: Tensor, scale: int) -> Tensor:
+    """The mean over the s*s aliases of each LR frequency: what decimation makes of an HR spectrum (..., sh, sw)."""
+    height, width = spectrum.shape[-2] // scale, spectrum.shape[-1] // scale
+    return spectrum.unflatten(-1, (scale, width)).unflatten(-3, (scale, height)).mean((-4, -2))
+
+
+def data_step(image: Tensor, lr: Tensor, kernel: Tensor, scale: int, weight: Tensor | float) -> Tensor:
+    """argmin_x |degrade(x, k) - y|^2 + weight |x - image|^2 in closed form; Zhao et al. (2016), as in USRNet's data module.
+
+    By the push-through identity x = image + A' (A A' + weight)^-1 (y - A image), and A A' is circulant on the LR grid. As the
+    weight goes to zero it becomes the data step of DDNM, the image nearest to ``image`` that explains y.
+
+    Args:
+        image: (n, C, sh, sw).
+        lr: y, (n, C, h, w).
+        kernel: (n, 1, K, K), or (1, 1, K, K) for all images.
+        weight: positive; a number, or (n, 1, 1, 1).
+    """
+    filters = transfer(kernel, *image.shape[-2:])
+    residual = torch.fft.fft2(lr) - fold(filters * torch.fft.fft2(image), scale)
+    gain = fold(filters.abs().square(), scale) + weight
+    spread = (residual / gain).tile(scale, scale)
+    # The adjoint of decimation repeats the spectrum s*s times, once for each alias.
+    return image + torch.fft.ifft2(filters.conj() * spread).real

@@ -57,9 +57,35 @@ class KernelPrior(Learner):
     def advance(self, misfit: Misfit) -> None:
         """Listen to the image before the step (DKP's Monte-Carlo step). Default: silent."""
 
+    def begin_at(self, kernel: Tensor) -> None:
+        """Put the prior at a kernel (1, 1, K, K), or as near as it comes. Default: a fit of what it learns, by Adam.
+
+        The fit has an optimiser of its own, so that the solver's starts with no momentum.
+        """
+        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not own:
+            raise ValueError(f"{type(self).__name__} learns nothing that could start elsewhere; choose start=own")
+        target = kernel.detach() / kernel.max()
+        fit = torch.optim.Adam(own, 1e-2)
+        slower = torch.optim.lr_scheduler.CosineAnnealingLR(fit, 300)
+        for _ in range(300):
+            error = (self() / kernel.max() - target).square().mean()
+            fit.zero_grad()
+            error.backward()
+            fit.step()
+            self.project_()
+            slower.step()
+        self.zero_grad()
+
 
 class Restorer(Learner):
-    """The image that a kernel implies."""
+    """The image that a kernel implies.
+
+    ``calls`` is how many calls make a finished image when the kernel is known: one for a network that is trained, the
+    reverse steps of a diffusion, the steps of a deep image prior.
+    """
+
+    calls: int = 1
 
     @abstractmethod
     def forward(self, kernel: Tensor) -> Tensor:

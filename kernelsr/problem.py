@@ -83,20 +83,26 @@ class Truth:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a solver returns: image (1, C, sh, sw) and kernel (1, 1, K, K), both detached."""
+    """What a solver returns: image (1, C, sh, sw) and kernel (1, 1, K, K), both detached.
 
-    image: Tensor
+    ``image`` is None where only the kernel was sought. ``nonblind`` is the image that a non-blind restorer made with the
+    kernel afterwards, where one was chosen.
+    """
+
+    image: Tensor | None
     kernel: Tensor
+    nonblind: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a solver shows after each step, detached and still on its device, so that showing costs no synchronisation.
 
-    ``loss`` is a scalar tensor: ``float(loss)`` waits for the device, so call it only when someone looks.
+    ``loss`` is a scalar tensor: ``float(loss)`` waits for the device, so call it only when someone looks. ``image`` is None
+    where only the kernel is sought.
     """
 
     step: int
     loss: Tensor
-    image: Tensor
+    image: Tensor | None
     kernel: Tensor

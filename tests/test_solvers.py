@@ -227,7 +227,7 @@ def test_layers_draw_from_the_given_generator_alone() -> None:
 # --- no waiting for the device inside the loop
 
 PACKAGE = Path(kernelsr.__file__).parent
-LOOP_FILES = [PACKAGE / "solvers.py", PACKAGE / "losses.py", PACKAGE / "degradation.py"]
+LOOP_FILES = [PACKAGE / "solvers" / "joint.py", PACKAGE / "losses.py", PACKAGE / "degradation.py"]
 LOOP_FILES += sorted(path for folder in ("priors", "restorers") for path in (PACKAGE / folder).glob("*.py"))
 WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}

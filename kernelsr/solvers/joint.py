@@ -1,4 +1,4 @@
-"""Solvers couple a kernel prior and a restorer on one problem; they neither print nor save nor score."""
+"""The joint loop: kernel and image descend one loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def misfit(image: Tensor, problem: Problem, kernels: Tensor) -> Tensor:
 def joint(
     problem: Problem,
     prior: KernelPrior,
-    restorer: Restorer,
+    restorer: Restorer | None,
     *,
     steps: int = 1000,
     ssim_steps: int = 80,
@@ -42,6 +42,8 @@ def joint(
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
+    if restorer is None:
+        raise ValueError("solver=joint compares an image with the LR image; choose restorer=dip, or solver=adversarial")
     y, s = problem.lr, problem.scale
     for step in range(steps):
         image = restorer(prior().detach())

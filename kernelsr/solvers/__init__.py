@@ -1,0 +1,9 @@
+"""Solvers couple a kernel prior and a restorer on one problem; they neither print nor save nor score.
+
+Plain functions (problem, prior, restorer, *, settings, on_step) -> Estimate, one a file.
+"""
+
+from kernelsr.solvers.joint import joint
+from kernelsr.solvers.nonblind import nonblind
+
+__all__ = ["joint", "nonblind"]
