@@ -128,7 +128,7 @@ def test_noise_multiplies_every_pixel_by_its_own_factor(family: type, monkeypatc
         seen.append(noise)
         return render(*arguments, noise=noise, **settings)
 
-    monkeypatch.setattr(families, "gaussian_kernel", recorded)
+    monkeypatch.setattr(families.gaussian, "gaussian_kernel", recorded)
     noisy, clean = family(noise=0.4)(30, problem(2), rng()), family()(30, problem(2), rng())
     assert seen[1] is None
     assert seen[0].shape == (30, 1, 11, 11)

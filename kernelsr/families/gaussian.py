@@ -1,24 +1,16 @@
-"""Families: distributions over kernels that one *draws* from; (n, problem, rng) -> (n, 1, K, K)."""
+"""Gaussian kernels: the FKP protocol's, their ranges of variances, and the mean kernel."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kernelsr import kernels
+from kernelsr.families.family import uniform
 from kernelsr.problem import Problem
-
-
-class KernelFamily(Protocol):
-    """A distribution over kernels."""
-
-    def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
-        """n random kernels (n, 1, K, K) for a problem's scale, support, centre, device and dtype."""
-        ...
 
 
 def fkp_variances(scale: int) -> tuple[float, float]:
@@ -91,10 +83,6 @@ def mean_kernel(problem: Problem) -> Tensor:
     return kernels.normalise(torch.outer(profile, profile)[None, None])
 
 
-def _uniform(n: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=rng, dtype=torch.float64, device=rng.device)
-
-
 @dataclass(frozen=True)
 class AnisotropicGaussian:
     """Anisotropic Gaussian kernels, variances and angle uniform: the family that FKP and DKP are tested on.
@@ -109,12 +97,12 @@ class AnisotropicGaussian:
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
         low, high = variance_range(self.variances, problem.scale)
-        first, second = _uniform((n,), low, high, rng), _uniform((n,), low, high, rng)
-        return self._render(first, second, _uniform((n,), 0, math.pi, rng), problem, rng)
+        first, second = uniform((n,), low, high, rng), uniform((n,), low, high, rng)
+        return self._render(first, second, uniform((n,), 0, math.pi, rng), problem, rng)
 
     def _render(self, first: Tensor, second: Tensor, angle: Tensor, problem: Problem, rng: torch.Generator) -> Tensor:
         size = problem.kernel_size
-        noise = _uniform((len(first), 1, size, size), -self.noise, self.noise, rng) if self.noise else None
+        noise = uniform((len(first), 1, size, size), -self.noise, self.noise, rng) if self.noise else None
         kernel = gaussian_kernel(
             first, second, angle, kernel_size=size, scale=problem.scale, centre=problem.centre, noise=noise
         )
@@ -126,5 +114,5 @@ class IsotropicGaussian(AnisotropicGaussian):
     """Isotropic Gaussian kernels: one variance, no angle."""
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
-        variance = _uniform((n,), *variance_range(self.variances, problem.scale), rng)
+        variance = uniform((n,), *variance_range(self.variances, problem.scale), rng)
         return self._render(variance, variance, torch.zeros_like(variance), problem, rng)
