@@ -33,7 +33,7 @@ SMALL = {
 }
 # Kernels that the flow decodes sum to one only about: 0.68-1.25 for FKP's, and nothing keeps the others from it.
 SUMS = {"fkp": (0.5, 1.5)}
-NOT_RANDOM = {"softmax", "gaussian", "fkp", "bicubic"}
+NOT_RANDOM = {"softmax", "gaussian", "fkp", "bicubic", "wiener"}
 # Constants that batch norm takes out again: their gradient is zero by architecture. A convolution's bias before a batch
 # norm; the shift of `join` and of the non-local block's last batch norm, for either is a constant of each channel that a
 # reflect-padded convolution hands on, as another constant, to the next batch norm; and so is what the query's bias adds

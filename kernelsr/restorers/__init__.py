@@ -2,5 +2,6 @@
 
 from kernelsr.restorers.bicubic import Bicubic
 from kernelsr.restorers.dip import Dip
+from kernelsr.restorers.wiener import Wiener
 
-__all__ = ["Bicubic", "Dip"]
+__all__ = ["Bicubic", "Dip", "Wiener"]
