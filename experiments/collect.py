@@ -19,11 +19,14 @@ def main() -> None:
     parser.add_argument("command", help="what made these runs")
     parser.add_argument("runs", type=Path, nargs="+", help="output folders")
     options = parser.parse_args()
-    new = not options.result.exists()
-    with open(options.result, "a", newline="") as result:
+    old: list[dict[str, str]] = []
+    if options.result.exists():
+        with open(options.result, newline="") as result:
+            old = list(csv.DictReader(result))  # its columns may be fewer than today's
+    with open(options.result, "w", newline="") as result:
         writer = csv.DictWriter(result, ["command", "version", "date", *COLUMNS])
-        if new:
-            writer.writeheader()
+        writer.writeheader()
+        writer.writerows(old)
         for run in options.runs:
             version = run / "version.txt"
             when = date.fromtimestamp(version.stat().st_mtime).isoformat()

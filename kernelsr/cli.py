@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from kernelsr.paths import CONF
 
 if TYPE_CHECKING:
     from kernelsr.data import Case
+    from kernelsr.problem import Problem, Truth
 
 
 def run(cfg: DictConfig, folder: Path, method: str, data: str) -> list[str]:
@@ -90,9 +91,36 @@ def _one(cfg: DictConfig, case: Case, folder: Path, label: str) -> dict[str, Any
         estimate = solve(cfg, problem, case.name, recorder)
     cost = meter.read()
     results.save_estimate(folder / results.safe_name(case.name), estimate, problem, truth, recorder.trace)
-    for floor in metrics.floors(problem, truth, border=cfg.scale):
-        results.append_row(folder / "floors.csv", {"image": case.name, "scale": cfg.scale, **floor})
+    references: dict[Any, dict[str, Any]] = {}
+    for row in metrics.floors(problem, truth, border=cfg.scale) + _bounds(cfg, problem, truth, case.name):
+        references.setdefault(row["method"], {}).update(row)  # of the mean kernel, the kernel's numbers and the image's
+    for reference in references.values():
+        results.append_row(folder / "floors.csv", {"image": case.name, "scale": cfg.scale, **reference})
     return metrics.score(estimate, problem, truth, border=cfg.scale) | cost
+
+
+def _bounds(cfg: DictConfig, problem: Problem, truth: Truth, name: str) -> list[dict[str, str | float]]:
+    """What the image could be: the rows of the true kernel with the non-blind restorer, and of networks that ask for none."""
+    from kernelsr import metrics
+    from kernelsr.configure import reference_images
+
+    if truth.hr is None or not cfg.references:
+        return []
+    images = reference_images(cfg, problem, truth.kernel, name)
+    return [
+        {"method": label, **metrics.score_image(image.cpu(), truth.hr, border=cfg.scale, suffix=suffix)}
+        for label, image, suffix in images
+    ]
+
+
+def method_name(choices: Mapping[str, Any]) -> str:
+    """What the rows call a method: the experiment, otherwise the parts; then the non-blind restorer. As in kernelgan+zssr."""
+    words = [choices["experiment"]] if choices["experiment"] else [choices["prior"], choices["restorer"]]
+    if choices["start"] != "own":
+        words[0] += f"@{choices['start']}"
+    words += [choices["nonblind"]]
+    name = "+".join(str(word) for word in words if word != "none")
+    return name if choices["experiment"] or choices["solver"] == "joint" else f"{name} {choices['solver']}"
 
 
 def _settings(cfg: DictConfig) -> dict[str, str]:
@@ -136,9 +164,7 @@ def main() -> None:
         runtime = HydraConfig.get().runtime
         chosen = runtime.choices
         try:
-            # An experiment is the method's name; otherwise the parts are.
-            method = chosen["experiment"] or f"{chosen['prior']}+{chosen['restorer']}"
-            failures.extend(run(cfg, Path(runtime.output_dir), method, chosen["data"]))
+            failures.extend(run(cfg, Path(runtime.output_dir), method_name(chosen), chosen["data"]))
         except (ValueError, FileNotFoundError) as error:
             # The next job of a sweep goes on.
             failures.append(str(error))

@@ -12,11 +12,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+from torch import Tensor
 
+from kernelsr import solvers
 from kernelsr.data import Scenario, generator
+from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
+from kernelsr.learner import KernelPrior
+from kernelsr.metrics import BOUND, FLOORS
 from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
 from kernelsr.problem import Estimate, Problem, Progress
@@ -54,18 +59,61 @@ def scenario_of(cfg: DictConfig) -> Scenario:
 
 
 def solve(cfg: DictConfig, problem: Problem, name: str, on_step: Callable[[Progress], None]) -> Estimate:
-    """Build prior, restorer and solver for one problem, and run them; raises ValueError where the loss diverged."""
+    """Build the parts for one problem and run them: solver, then non-blind restorer; ValueError where the loss diverged."""
     rng = generator(cfg.seed, name)
     problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
-    with _settings_named("prior"):
-        prior = _built("prior", cfg.prior)(problem, rng)
-    with _settings_named("restorer"):
-        restorer = _built("restorer", cfg.restorer)(problem, rng)
-    estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step)
-    estimate = replace(estimate, image=estimate.image.cpu(), kernel=estimate.kernel.cpu())
-    if not (torch.isfinite(estimate.kernel).all() and torch.isfinite(estimate.image).all()):
+    prior = part(cfg, "prior", problem, rng)
+    assert isinstance(prior, KernelPrior)
+    if start := part(cfg, "start", problem, generator(cfg.seed, name, "start")):
+        prior.begin_at(start().detach())
+    restorer = part(cfg, "restorer", problem, rng)
+    with _settings_named("solver"):
+        estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step)
+    if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
-    return estimate
+    afterwards = restore(cfg, problem, estimate.kernel, name)
+    if not _finite(afterwards):
+        raise ValueError("the non-blind image is not finite; choose another nonblind=")
+    image, afterwards = (None if x is None else x.cpu() for x in (estimate.image, afterwards))
+    return Estimate(image, estimate.kernel.cpu(), afterwards)
+
+
+def restore(cfg: DictConfig, problem: Problem, kernel: Tensor, name: str) -> Tensor | None:
+    """The image that the chosen non-blind restorer makes with a kernel; None where none is chosen."""
+    problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
+    # A generator of its own, so that the estimate does not depend on what follows it.
+    restorer = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
+    return None if restorer is None else solvers.nonblind(problem, kernel, restorer)
+
+
+def reference_images(
+    cfg: DictConfig, problem: Problem, kernel: Tensor | None, name: str
+) -> Iterator[tuple[str, Tensor, str]]:
+    """Images to hold an estimate against: (method, image, suffix of its columns).
+
+    The non-blind restorer (our USRNet where none is chosen) with the mean kernel and, the upper bound, with ``kernel``, the
+    one that made the LR image.
+    """
+    chosen = "_target_" in cfg.nonblind
+    reference = cfg.copy()
+    if not chosen:
+        OmegaConf.update(reference, "nonblind", compose_config(["nonblind=usrnet"]).nonblind, force_add=True)
+    for label, used in ((FLOORS[0], mean_kernel(problem) if chosen else None), (BOUND, kernel)):
+        image = None if used is None else restore(reference, problem, used, name)
+        if image is not None:
+            yield label, image, "_nonblind" if chosen else ""
+
+
+def part(cfg: DictConfig, group: str, problem: Problem, rng: torch.Generator) -> Any:
+    """The part that a group describes, made for a problem; None where the group chooses none."""
+    if "_target_" not in cfg[group]:
+        return None
+    with _settings_named(group):
+        return _built(group, cfg[group])(problem, rng)
+
+
+def _finite(*tensors: Tensor | None) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor is not None)
 
 
 def _built(group: str, cfg: DictConfig) -> Any:
@@ -97,6 +145,8 @@ def estimate(
     prior: str | None = None,
     restorer: str | None = None,
     *,
+    nonblind: str | None = None,
+    start: str | None = None,
     experiment: str | None = None,
     steps: int | None = None,
     kernel_size: int = 0,
@@ -112,20 +162,22 @@ def estimate(
     Args:
         image: y: a path, a NumPy array or PIL image, or a tensor (1, C, h, w) in [0, 1].
         scale: s.
-        prior, restorer, experiment: the configuration's names, as on the command line; its defaults where they are None.
+        prior, restorer, nonblind, start, experiment: the configuration's names, as on the command line; its defaults where
+            they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
         overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.
         on_step: called after each step with a ``Progress``.
 
     Returns:
-        image (1, C, sh, sw) and kernel (1, 1, K, K), on the CPU.
+        image (1, C, sh, sw) and kernel (1, 1, K, K), on the CPU; with ``nonblind``, its image too.
 
     Raises:
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
     problem = Problem(read_image(image), scale, kernel_size, centre)
-    choices = {"prior": prior, "restorer": restorer, "experiment": experiment, "solver.steps": steps}
+    choices = {"prior": prior, "restorer": restorer, "nonblind": nonblind, "start": start, "experiment": experiment}
+    choices["solver.steps"] = steps
     words = [f"{key}={value}" for key, value in choices.items() if value is not None]
     words += [f"scale={problem.scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']
     for word in overrides:

@@ -19,6 +19,7 @@ from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.restorers import Bicubic
 
 FLOORS = ("floor: mean kernel", "floor: bicubic, unaligned", "floor: bicubic, aligned")
+BOUND = "bound: true kernel"
 
 
 def luma(image: Tensor) -> Tensor:
@@ -102,22 +103,30 @@ def variance_error(kernel: Tensor, truth: Tensor) -> float:
     return (ratios - 1).abs().mean().item()
 
 
-def lr_psnr(estimate: Estimate, problem: Problem) -> float:
-    """PSNR of the re-degraded estimate against y in dB, all channels, peak 1: high also for many wrong pairs."""
-    kernel = estimate.kernel.to(estimate.image)
-    return _psnr(degrade(estimate.image, kernel, problem.scale), problem.lr, peak=1)
+def lr_psnr(image: Tensor, kernel: Tensor, problem: Problem) -> float:
+    """PSNR of a re-degraded estimate against y in dB, all channels, peak 1: high also for many wrong pairs."""
+    return _psnr(degrade(image, kernel.to(image), problem.scale), problem.lr, peak=1)
 
 
 def score(estimate: Estimate, problem: Problem, truth: Truth, *, border: int) -> dict[str, float]:
-    """The numbers of one row; what needs an unknown truth is absent."""
+    """The numbers of one row; what needs an unknown truth, or an image that was not made, is absent."""
     row: dict[str, float] = {}
     if truth.hr is not None:
-        row["psnr"] = psnr(estimate.image, truth.hr, border=border)
-        row["ssim"] = ssim(estimate.image, truth.hr, border=border)
+        if estimate.image is not None:
+            row |= score_image(estimate.image, truth.hr, border=border)
+        if estimate.nonblind is not None:
+            row |= score_image(estimate.nonblind, truth.hr, border=border, suffix="_nonblind")
     if truth.kernel is not None:
         row |= score_kernel(estimate.kernel, truth.kernel)
-    row["lr_psnr"] = lr_psnr(estimate, problem)
+    image = estimate.restored if estimate.image is None else estimate.image
+    if image is not None:
+        row["lr_psnr"] = lr_psnr(image, estimate.kernel, problem)
     return row
+
+
+def score_image(image: Tensor, hr: Tensor, *, border: int, suffix: str = "") -> dict[str, float]:
+    """The numbers of one row that concern an image; ``_nonblind`` is the suffix of the image made after the solver."""
+    return {f"psnr{suffix}": psnr(image, hr, border=border), f"ssim{suffix}": ssim(image, hr, border=border)}
 
 
 def score_kernel(kernel: Tensor, truth: Tensor) -> dict[str, float]:
@@ -138,8 +147,7 @@ def floors(problem: Problem, truth: Truth, *, border: int) -> list[dict[str, str
     if truth.hr is not None:
         for method, aligned in ((FLOORS[1], False), (FLOORS[2], True)):
             image = Bicubic(problem, torch.Generator(), aligned=aligned)(mean_kernel(problem).to(problem.lr))
-            row = {"psnr": psnr(image, truth.hr, border=border), "ssim": ssim(image, truth.hr, border=border)}
-            rows.append({"method": method, **row})
+            rows.append({"method": method, **score_image(image, truth.hr, border=border)})
     return rows
 
 

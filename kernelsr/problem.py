@@ -93,6 +93,11 @@ class Estimate:
     kernel: Tensor
     nonblind: Tensor | None = None
 
+    @property
+    def restored(self) -> Tensor | None:
+        """The image to look at: the non-blind one where there is one."""
+        return self.image if self.nonblind is None else self.nonblind
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -30,6 +30,8 @@ COUNTS = ("scale", "seed")
 METRICS = (
     "psnr",
     "ssim",
+    "psnr_nonblind",
+    "ssim_nonblind",
     "kernel_psnr",
     "centroid_error",
     "variance_error",
@@ -121,8 +123,9 @@ def save_estimate(
     """Save what was estimated for one image, and for the report what it was estimated from.
 
     Writes kernel.npy (K, K) float64, kernel.mat (the same under ``Kernel``; a cross-correlation kernel, as everywhere
-    here), kernel.png, sr.png, lr.png, trace.csv and, where known, hr.png and true_kernel.npy. An image of neither one
-    nor three channels also becomes an .npy (C, H, W): its .png shows only the first three channels (of two, the mean).
+    here), kernel.png, lr.png, trace.csv and, where an image was made, sr.png: the non-blind one where there is one, beside
+    the solver's in solver.png. Where known, hr.png and true_kernel.npy. An image of neither one nor three channels also
+    becomes an .npy (C, H, W): its .png shows only the first three channels (of two, the mean).
 
     Args:
         folder: the image's own folder, ``safe_name(name)`` in the run's folder; made where missing.
@@ -141,11 +144,14 @@ def save_estimate(
     scipy.io.savemat(mat, {"Kernel": kernel})
     write_bytes_atomically(folder / "kernel.mat", mat.getvalue())
     write_bytes_atomically(folder / "kernel.png", png(enlarge(colour(kernel, kernel.max(), VIRIDIS), at_least=192)))
-    _save_image(folder / "sr.png", estimate.image)
     _save_image(folder / "lr.png", problem.lr)
-    for stale in ("hr.png", "hr.npy", "true_kernel.npy"):
+    for stale in ("sr.png", "sr.npy", "solver.png", "solver.npy", "hr.png", "hr.npy", "true_kernel.npy"):
         with contextlib.suppress(OSError):
             (folder / stale).unlink()
+    if estimate.restored is not None:
+        _save_image(folder / "sr.png", estimate.restored)
+    if estimate.nonblind is not None and estimate.image is not None:
+        _save_image(folder / "solver.png", estimate.image)
     if truth is not None and truth.hr is not None:
         _save_image(folder / "hr.png", truth.hr)
     if truth is not None and truth.kernel is not None:

@@ -58,6 +58,60 @@ def photos(tmp_path):
     return folder
 
 
+def test_a_nonblind_restorer_adds_its_numbers_and_its_bounds(photos, tmp_path):
+    out = tmp_path / "out"
+    words = ["prior=gaussian", "restorer=bicubic", "nonblind=wiener", "data.only=a"]
+    code, printed, errors = run("data=folder", f"data.folder={photos}", f"hydra.run.dir={out}", *words, *TINY[3:])
+    assert code == 0, errors
+    (row,) = rows_of(out)
+    assert row["method"] == "gaussian+bicubic+wiener" and "nbPSNR" in printed
+    references = {row["method"]: row for row in results.read_rows(out / "floors.csv")}
+    mean, bound = references["floor: mean kernel"], references["bound: true kernel"]
+    # The kernel has not moved from the mean one yet; the true one restores better.
+    assert float(row["psnr_nonblind"]) == pytest.approx(mean["psnr_nonblind"], abs=0.01) and mean["kernel_psnr"]
+    assert bound["psnr_nonblind"] > mean["psnr_nonblind"] + 0.1 and bound["psnr"] is None
+    assert (out / "a" / "sr.png").read_bytes() != (out / "a" / "solver.png").read_bytes()
+
+
+def test_without_a_nonblind_restorer_the_bound_is_our_usrnets_and_can_be_left_out(photos, tmp_path):
+    words = ["prior=gaussian", "restorer=bicubic", "data.only=a", *TINY[3:]]
+    for name, more in (("with", []), ("without", ["references=false"])):
+        code, _, errors = run("data=folder", f"data.folder={photos}", f"hydra.run.dir={tmp_path / name}", *words, *more)
+        assert code == 0, errors
+    bounds = [
+        [row["psnr"] for row in results.read_rows(tmp_path / name / "floors.csv") if row["method"].startswith("bound")]
+        for name in ("with", "without")
+    ]
+    (row,) = rows_of(tmp_path / "with")
+    assert bounds[0][0] > float(row["psnr"]) and bounds[1] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "dkp+dip"),
+        ({"nonblind": "usrnet"}, "dkp+dip+usrnet"),
+        ({"start": "spectral"}, "dkp@spectral+dip"),
+        (
+            {"experiment": "kernelgan", "restorer": "none", "solver": "adversarial", "nonblind": "zssr"},
+            "kernelgan+zssr",
+        ),
+        ({"solver": "alternating"}, "dkp+dip alternating"),
+        ({"restorer": "none", "solver": "adversarial"}, "dkp adversarial"),
+    ],
+)
+def test_what_a_method_is_called(changes, name):
+    usual = {
+        "experiment": None,
+        "prior": "dkp",
+        "restorer": "dip",
+        "nonblind": "none",
+        "start": "own",
+        "solver": "joint",
+    }
+    assert cli.method_name({**usual, **changes}) == name
+
+
 def test_one_bad_image_is_reported_and_the_rest_completes(photos, tmp_path):
     out = tmp_path / "out"
     code, printed, errors = run("data=folder", f"data.folder={photos}", f"hydra.run.dir={out}", *TINY)

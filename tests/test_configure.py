@@ -10,8 +10,11 @@ from PIL import Image
 import kernelsr
 from kernelsr.configure import device_of, scenario_of
 from kernelsr.images import read_image
+from kernelsr.metrics import kernel_psnr
 from kernelsr.official import HERE
 from kernelsr.paths import CONF
+from kernelsr.problem import Problem
+from kernelsr.restorers import Bicubic
 
 TINY = ["restorer.channels=8", "restorer.skip=4"]
 
@@ -32,6 +35,22 @@ def test_path_array_and_tensor_give_the_same_estimate(photo):
     for result in results:
         assert result.image.shape == (1, 3, 112, 96) and result.kernel.shape == (1, 1, 19, 19)
         assert torch.equal(result.kernel, results[0].kernel) and torch.equal(result.image, results[0].image)
+
+
+def test_a_nonblind_restorer_makes_an_image_with_the_kernel_and_leaves_the_estimate_as_it_is(photo):
+    alone = kernelsr.estimate(photo, 2, "gaussian", steps=2, overrides=TINY)
+    both = kernelsr.estimate(photo, 2, "gaussian", nonblind="bicubic", steps=2, overrides=TINY)
+    assert alone.nonblind is None and alone.restored is alone.image
+    assert torch.equal(alone.image, both.image) and torch.equal(alone.kernel, both.kernel)
+    posed = Problem(read_image(photo), 2)
+    assert both.restored is both.nonblind and torch.equal(both.nonblind, Bicubic(posed, torch.Generator())(both.kernel))
+
+
+def test_a_prior_starts_where_it_is_told(photo):
+    own = kernelsr.estimate(photo, 2, "gaussian", steps=1, overrides=TINY)
+    there = kernelsr.estimate(photo, 2, "gaussian", start="spectral", steps=1, overrides=TINY)
+    spectral = kernelsr.estimate(photo, 2, "spectral", overrides=["nonblind=none"])
+    assert kernel_psnr(there.kernel, spectral.kernel) > 80 > kernel_psnr(own.kernel, spectral.kernel)
 
 
 def test_steps_reach_the_caller(photo):

@@ -228,13 +228,14 @@ def test_the_page_is_the_same_when_rebuilt(tmp_path: Path) -> None:
 
 def table_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     base = {"method": "dkp+dip", "scale": 4, "seed": 0, "error": ""}
+    keys = [key for key in METRICS if not key.endswith("nonblind")]
     rows = [
         {**base, "image": "bird", "psnr": 29.876, "ssim": 0.84567, "variance_error": 0.08, "kernel_psnr": 50.8},
         {**base, "image": "夜" * 40, "psnr": 23.5, "ssim": 0.79, "variance_error": 0.12, "kernel_psnr": math.nan},
         {**base, "image": "huge", "error": "out of memory " * 20 + "\x1b[2J"},
     ]
     for row in rows[:2]:
-        row |= {key: 1234.5678 for key in METRICS if key not in row}
+        row |= {key: 1234.5678 for key in keys if key not in row}
     return rows, [{**base, "image": "bird", "method": "floor: bicubic, unaligned", "psnr": 21.4}]
 
 
@@ -254,6 +255,13 @@ def test_the_terminal_table_is_aligned_and_fits() -> None:
     wide = [sum(2 if c == "夜" else 1 for c in line) for line in lines]
     assert max(wide) <= 100
     assert wide[0] == wide[1] == wide[2] == wide[3]
+
+
+def test_the_terminal_table_fits_with_the_non_blind_image_too() -> None:
+    rows, floors = table_rows()
+    lines = terminal_table([{**row, "psnr_nonblind": 30.0, "ssim_nonblind": 0.9} for row in rows], floors).splitlines()
+    assert lines[0].split()[1:5] == ["PSNR", "SSIM", "nbPSNR", "var%"] and lines[2].split()[3] == "30.00"
+    assert max(sum(2 if c == "夜" else 1 for c in line) for line in lines) <= 100
 
 
 def test_the_terminal_table_of_nothing_and_of_several_methods() -> None:

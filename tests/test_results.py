@@ -130,9 +130,9 @@ def test_an_unknown_column_lists_the_known(tmp_path: Path) -> None:
     [
         (b"a,b\n1,2\n", "begins with 'a,b'"),
         (b"", "begins with 'nothing'"),
-        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 14, as if cut off"),
+        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 16, as if cut off"),
         ((",".join(COLUMNS) + '\nbird,"dkp+di').encode(), "not a whole CSV file"),
-        ((",".join(COLUMNS) + "\nbird,dkp,2,3,high" + "," * 9 + "\n").encode(), "row 2 .* cannot be read .*high"),
+        ((",".join(COLUMNS) + "\nbird,dkp,2,3,high" + "," * 11 + "\n").encode(), "row 2 .* cannot be read .*high"),
         (b"\x89PNG\xff", "not a whole CSV file"),
     ],
 )
