@@ -15,7 +15,7 @@ from kernelsr.problem import Problem
 
 DENSITY = 16  # points of light on one HR pixel of a line
 SAMPLES = 256  # of a random trajectory
-ORIGINAL_SAMPLES, ORIGINAL_LENGTH = 2000, 64  # of a trajectory of Boracchi and Foi; anxiety is on their scale
+ORIGINAL_SAMPLES = 2000  # of Boracchi and Foi's; anxiety is on their scale
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class RandomMotion:
     Args:
         length: of the whole trajectory, HR pixels; K where it is None.
         exposures: the shares of the trajectory to choose from.
-        anxiety: range (low, high), drawn evenly on a logarithmic scale: 0.001 is almost a line, 0.05 a tremble on the spot.
+        anxiety: range (low, high), drawn evenly on a logarithmic scale: 0.001 is almost a line, 0.02 a tremble on the spot.
     """
 
     length: float | None = None
     exposures: Sequence[float] = (0.25, 0.5, 1.0)
-    anxiety: tuple[float, float] = (0.001, 0.05)
+    anxiety: tuple[float, float] = (0.001, 0.02)
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
         low, high = self.anxiety
@@ -89,7 +89,7 @@ class RandomMotion:
         if not self.exposures or not all(0 < share <= 1 for share in self.exposures):
             raise ValueError(f"exposures are {list(self.exposures)}; give shares above 0 and at most 1")
         anxiety = uniform((n, 1), math.log(low), math.log(high), rng).exp()
-        path = trajectories(anxiety, rng) * (self.length or problem.kernel_size)
+        path = trajectories(anxiety, self.length or problem.kernel_size, rng)
         choice = torch.randint(len(self.exposures), (n,), generator=rng, device=rng.device)
         return torch.cat([self._lit(path[i : i + 1, : self._samples(int(choice[i]))], problem) for i in range(n)]).to(
             problem.lr
@@ -107,16 +107,16 @@ class RandomMotion:
         return spread(centre + path, problem.kernel_size)
 
 
-def trajectories(anxiety: Tensor, rng: torch.Generator) -> Tensor:
-    """Random trajectories (n, SAMPLES, 2) of length one for anxieties (n, 1), starting at the origin.
+def trajectories(anxiety: Tensor, length: float, rng: torch.Generator) -> Tensor:
+    """Random trajectories (n, SAMPLES, 2) of one length in HR pixels for anxieties (n, 1), starting at the origin.
 
     Tremor, pull and rate of impulses are U(0, 10), U(0, 0.7) and U(0, 0.2) for each trajectory, times its anxiety, at each
-    of the 2000 samples of the original; here they are scaled to fewer samples as a diffusion, a drift and a rate scale.
+    of the original's 2000 samples; for fewer samples they are scaled as a diffusion, a drift and a rate scale.
     """
-    n, finer = len(anxiety), ORIGINAL_SAMPLES / SAMPLES
-    tremor = uniform((n, 1), 0, 10, rng) * anxiety * math.sqrt(finer)
-    pull = uniform((n, 1), 0, 0.7, rng) * anxiety * finer * ORIGINAL_LENGTH
-    impulses = uniform((n, 1), 0, 0.2, rng) * anxiety * finer
+    n, coarser = len(anxiety), ORIGINAL_SAMPLES / SAMPLES
+    tremor = uniform((n, 1), 0, 10, rng) * anxiety * math.sqrt(coarser)
+    pull = uniform((n, 1), 0, 0.7, rng) * anxiety * coarser
+    impulses = uniform((n, 1), 0, 0.2, rng) * anxiety * coarser
     heading = uniform((n, 1), 0, 2 * math.pi, rng)
     velocity = torch.cat([heading.sin(), heading.cos()], 1)
     noise = torch.randn(SAMPLES, n, 2, generator=rng, dtype=torch.float64, device=rng.device)
@@ -129,7 +129,7 @@ def trajectories(anxiety: Tensor, rng: torch.Generator) -> Tensor:
         back = -(velocity * aside[moment].cos() + turned * aside[moment].sin())
         velocity = torch.where(thrown[moment], back, velocity) + tremor * noise[moment] - pull * place
         velocity = velocity / velocity.norm(dim=1, keepdim=True)
-        place = place + velocity / SAMPLES
+        place = place + velocity * length / SAMPLES
     return torch.stack(path, 1)
 
 
