@@ -91,10 +91,7 @@ def _one(cfg: DictConfig, case: Case, folder: Path, label: str) -> dict[str, Any
         estimate = solve(cfg, problem, case.name, recorder)
     cost = meter.read()
     results.save_estimate(folder / results.safe_name(case.name), estimate, problem, truth, recorder.trace)
-    references: dict[Any, dict[str, Any]] = {}
-    for row in metrics.floors(problem, truth, border=cfg.scale) + _bounds(cfg, problem, truth, case.name):
-        references.setdefault(row["method"], {}).update(row)  # of the mean kernel, the kernel's numbers and the image's
-    for reference in references.values():
+    for reference in metrics.floors(problem, truth, border=cfg.scale) + _bounds(cfg, problem, truth, case.name):
         results.append_row(folder / "floors.csv", {"image": case.name, "scale": cfg.scale, **reference})
     return metrics.score(estimate, problem, truth, border=cfg.scale) | cost
 
@@ -121,6 +118,20 @@ def method_name(choices: Mapping[str, Any]) -> str:
     words += [choices["nonblind"]]
     name = "+".join(str(word) for word in words if word != "none")
     return name if choices["experiment"] or choices["solver"] == "joint" else f"{name} {choices['solver']}"
+
+
+def _show_sweep(jobs: list[tuple[str, Path]]) -> None:
+    """All jobs of a sweep in one table, on the terminal and beside their folders."""
+    from kernelsr import report, results
+
+    read = [
+        [results.read_rows(folder / name) if (folder / name).is_file() else [] for name in ("rows.csv", "floors.csv")]
+        for _, folder in jobs
+    ]
+    table = report.sweep_table([(data, *tables) for (data, _), tables in zip(jobs, read, strict=True)])
+    path = jobs[0][1].parent / "table.txt"
+    results.write_text_atomically(path, table + "\n")
+    print(f"{table}\ntable: {path}")
 
 
 def _settings(cfg: DictConfig) -> dict[str, str]:
@@ -158,13 +169,16 @@ def version() -> str:
 def main() -> None:
     """Entry point; exit code 1 where anything failed, 130 where it was interrupted."""
     failures: list[str] = []
+    finished: list[tuple[str, Path]] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
         runtime = HydraConfig.get().runtime
         chosen = runtime.choices
         try:
-            failures.extend(run(cfg, Path(runtime.output_dir), method_name(chosen), chosen["data"]))
+            folder = Path(runtime.output_dir)
+            finished.append((chosen["data"], folder))
+            failures.extend(run(cfg, folder, method_name(chosen), chosen["data"]))
         except (ValueError, FileNotFoundError) as error:
             # The next job of a sweep goes on.
             failures.append(str(error))
@@ -182,6 +196,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("kernelsr: interrupted; the images done so far are in the report", file=sys.stderr)
         sys.exit(130)
+    if len(finished) > 1:
+        _show_sweep(finished)
     if failures:
         print(f"kernelsr: {len(failures)} failed", file=sys.stderr)
     sys.exit(1 if failures else 0)

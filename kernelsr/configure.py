@@ -98,10 +98,11 @@ def reference_images(
     reference = cfg.copy()
     if not chosen:
         OmegaConf.update(reference, "nonblind", compose_config(["nonblind=usrnet"]).nonblind, force_add=True)
+    restorer = reference.nonblind._target_.rpartition(".")[2].lower()
     for label, used in ((FLOORS[0], mean_kernel(problem) if chosen else None), (BOUND, kernel)):
         image = None if used is None else restore(reference, problem, used, name)
         if image is not None:
-            yield label, image, "_nonblind" if chosen else ""
+            yield f"{label} + {restorer}", image, "_nonblind" if chosen else ""
 
 
 def part(cfg: DictConfig, group: str, problem: Problem, rng: torch.Generator) -> Any:

@@ -17,9 +17,9 @@ from kernelsr import pictures
 from kernelsr.metrics import FLOORS
 from kernelsr.pictures import INFERNO, VIRIDIS
 from kernelsr.results import Row, read_rows, read_trace, safe_name, write_text_atomically
-from kernelsr.tables import SHOWN, VARIANCE_AIM, columns_known, known, means, terminal_table
+from kernelsr.tables import SHOWN, VARIANCE_AIM, columns_known, known, means, sweep_table, terminal_table
 
-__all__ = ["terminal_table", "write_report"]
+__all__ = ["sweep_table", "terminal_table", "write_report"]
 
 MEAN_KERNEL = FLOORS[0]
 ERROR_PEAK = 32  # of 255; where the error map's colours end

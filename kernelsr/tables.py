@@ -133,13 +133,37 @@ def terminal_table(rows: Sequence[Row], floors: Sequence[Row]) -> str:
     if done:
         out.append(rule)
     if any(column.key == "kernel_psnr" for column in shown):
-        out.append(
-            "PSNR of image (nb: non-blind), kernel (k; * shifted), degraded LR: dB. centre: px. var%: aim at 5."
-        )
+        out.append("PSNR of image (nb: non-blind), kernel (k; * shifted), degraded LR: dB. centre: px. var%: aim at 5.")
     for row in failed:
         text = f"failed: {_plain(row['image'])} ({_plain(row['method'])}): {_plain(row['error'])}"
         out += textwrap.wrap(text, width=99, subsequent_indent="        ")
     return "\n".join(out or ["no images yet"])
+
+
+def sweep_table(runs: Sequence[tuple[str, Sequence[Row], Sequence[Row]]]) -> str:
+    """The jobs of a sweep in one table: by data set a mean line for each method, then those of the floors and bounds.
+
+    Args:
+        runs: for each job what the data set is called, its rows and its floors.
+    """
+    known_columns = columns_known([row for _, rows, _ in runs for row in rows])
+    shown = [column for column in known_columns if column.key not in SPARED]
+    width = 100 - 8 * len(shown)  # a method's name with its scale is long
+    rule = "-" * 100
+    out = [_terminal_line("mean over images", [column.short for column in shown], width)]
+    for data in dict.fromkeys(data for data, _, _ in runs):
+        members = [run for run in runs if run[0] == data]
+        # Every job of a data set has the same floors; the bounds differ where the non-blind restorer does.
+        floors = {(row["image"], row["method"], row.get("scale")): row for _, _, floors in members for row in floors}
+        rows = [row for _, rows, _ in members for row in rows]
+        out += [rule, f"{_plain(data)}, {len({row['image'] for row in rows})} images"]
+        out += [
+            _terminal_line(line.label, [column.show(line.values[column.key]) for column in shown], width)
+            for line in means(rows, list(floors.values()))
+        ]
+        failed = sum(bool(row.get("error")) for row in rows)
+        out += [f"{failed} failed and are left out"] if failed else []
+    return "\n".join([*out, rule])
 
 
 def known(value: Any) -> bool:
@@ -152,8 +176,8 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _terminal_line(label: str, cells: Sequence[str]) -> str:
-    return _fit(_plain(label), 27) + "".join(f"{cell:>8}" for cell in cells)
+def _terminal_line(label: str, cells: Sequence[str], width: int = 27) -> str:
+    return _fit(_plain(label), width) + "".join(f"{cell:>8}" for cell in cells)
 
 
 def _fit(text: str, width: int) -> str:
