@@ -102,7 +102,7 @@ def find_image_set(name: str) -> Path:
     except (OSError, ValueError, ImportError) as error:
         raise FileNotFoundError(
             f"The image set {name} ({wanted.source}) is not here: KERNELSR_DATA is {home or 'not set'}, and the cache "
-            f"{cache_folder()} lacks it. {_reason(error, wanted.url)} Put its HR images into a folder "
+            f"{cache_folder()} lacks it. {reason(error, wanted.url)} Put its HR images into a folder "
             f"{wanted.folders[0]} (or {wanted.folders[0]}/HR) and set KERNELSR_DATA to the folder that contains "
             f"{wanted.folders[0]}."
         ) from error
@@ -125,7 +125,7 @@ def fetch_weights(name: str, path: str | Path | None = None) -> Path:
     places = [Path(path).expanduser()] if path is not None else places
     for place in places:
         if place.is_file():
-            return _verified(place, WEIGHTS[name])
+            return verified(place, WEIGHTS[name])
     if path is not None:
         raise FileNotFoundError(f"there is no file {path}; give the path of {name}, or none to fetch it")
     try:
@@ -136,7 +136,7 @@ def fetch_weights(name: str, path: str | Path | None = None) -> Path:
     except (OSError, ValueError, ImportError) as error:
         raise FileNotFoundError(
             f"The authors' weights {name} (Apache-2.0) are not here: not in {', '.join(map(str, places)) or 'any folder'}, "
-            f"nor in the cache {cache_folder() / 'weights'}. {_reason(error, WEIGHTS_URL + name)} Download the file and set "
+            f"nor in the cache {cache_folder() / 'weights'}. {reason(error, WEIGHTS_URL + name)} Download the file and set "
             "KERNELSR_WEIGHTS to its folder."
         ) from error
 
@@ -187,14 +187,16 @@ def _unpack(wanted: ImageSet) -> None:
     pooch.retrieve(wanted.url, known_hash, fname=archive, path=cache_folder(), processor=pooch.Unzip(extract_dir="."))
 
 
-def _verified(path: Path, sha256: str) -> Path:
+def verified(path: Path, sha256: str) -> Path:
+    """The path, if the file is the one its authors published."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(f"{path} is not the authors' file: its SHA-256 is {found}, not {sha256}; remove or replace it")
     return path
 
 
-def _reason(error: Exception, url: str) -> str:
+def reason(error: Exception, url: str) -> str:
+    """Why a file could not be fetched, and what would mend it."""
     if not url:
         return "It cannot be fetched automatically."
     if isinstance(error, ImportError):

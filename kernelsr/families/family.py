@@ -1,4 +1,8 @@
-"""What a kernel family is, and what families share: uniform draws, and points of light spread over pixels."""
+"""What a kernel family is, and what families share: draws, and the three ways to put a kernel at its centre of mass.
+
+Thin kernels are drawn in place (``spread``), Gaussians moved by the protocol's spline (``kernels.recentre``), and stored
+or noisy kernels moved by the same spline with its ringing taken off (``recentred``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kernelsr.problem import Problem
+from kernelsr import kernels
+from kernelsr.problem import Problem, fkp_kernel_size
 
 
 class KernelFamily(Protocol):
@@ -41,3 +46,41 @@ def spread(points: Tensor, kernel_size: int) -> Tensor:
             place = (row + down) * kernel_size + column + right
             kernel = kernel.scatter_add(1, place, rows * columns / points.shape[1])
     return kernel.view(-1, 1, kernel_size, kernel_size)
+
+
+def recentred(kernel: Tensor, target: float) -> Tensor:
+    """Kernels (n, 1, K, K) moved so that their centre of mass is at ``target``: non-negative, sum one.
+
+    A cubic spline, as in the FKP protocol, keeps the width of narrow kernels, which bilinear weights would soften by up to
+    a quarter of a pixel squared. What rings below zero is clipped; that moves the centre a little, so the offset
+    is corrected by what is missing, three times.
+    """
+    kernel = kernel.clamp(min=0)
+    offset = target - kernels.centroid(kernel)
+    for _ in range(4):
+        moved = kernels.normalise(kernels.shift(kernel, offset).clamp(min=0))
+        offset = offset + target - kernels.centroid(moved)
+    return moved
+
+
+def room_around_centre(problem: Problem) -> float:
+    """HR pixels from the centre of mass to the nearest border of the support."""
+    centre = kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+    return min(centre, problem.kernel_size - 1 - centre)
+
+
+def kernel_size_of(family: KernelFamily, scale: int) -> int:
+    """The support K that a family's kernels need: its ``kernel_size(scale)`` where it has one, else FKP's rule.
+
+    Stored kernels have a size of their own, which FKP's rule would cut.
+    """
+    own = getattr(family, "kernel_size", None)
+    return own(scale) if own else fkp_kernel_size(scale)
+
+
+def bounds(value: float | tuple[float, float], name: str) -> tuple[float, float]:
+    """A setting that is one number or a range, as (low, high); it must be positive and ascending."""
+    low, high = (value, value) if isinstance(value, (int, float)) else value
+    if not 0 < low <= high:
+        raise ValueError(f"{name} is {value}; give one positive number, or an ascending range (low, high)")
+    return float(low), float(high)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kernelsr import kernels
-from kernelsr.families.family import spread, uniform
+from kernelsr.families.family import bounds, room_around_centre, spread, uniform
 from kernelsr.problem import Problem
 
 DENSITY = 16  # points of light on one HR pixel of a line
@@ -52,9 +52,7 @@ class LinearMotion:
         if self.length is None:
             low = high = min(2.0 * (problem.kernel_size // 4) + 1, room)
         else:
-            low, high = (self.length,) * 2 if isinstance(self.length, (int, float)) else self.length
-        if not 0 < low <= high:
-            raise ValueError(f"length is {self.length}; give HR pixels, one number or an ascending range (low, high)")
+            low, high = bounds(self.length, "length")
         if high > room:
             raise ValueError(
                 f"length is {high:g}; about its centre a {problem.kernel_size}x{problem.kernel_size} kernel at "
@@ -75,17 +73,16 @@ class RandomMotion:
     Args:
         length: of the whole trajectory, HR pixels; K where it is None.
         exposures: the shares of the trajectory to choose from.
-        anxiety: range (low, high), drawn evenly on a logarithmic scale: 0.001 is almost a line, 0.02 a tremble on the spot.
+        anxiety: a number, or a range (low, high) drawn evenly on a logarithmic scale: 0.001 is almost a line, 0.02 a tremble
+            on the spot.
     """
 
     length: float | None = None
     exposures: Sequence[float] = (0.25, 0.5, 1.0)
-    anxiety: tuple[float, float] = (0.001, 0.02)
+    anxiety: float | tuple[float, float] = (0.001, 0.02)
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
-        low, high = self.anxiety
-        if not 0 < low <= high:
-            raise ValueError(f"anxiety is {low, high}; the range must be positive and ascending")
+        low, high = bounds(self.anxiety, "anxiety")
         if not self.exposures or not all(0 < share <= 1 for share in self.exposures):
             raise ValueError(f"exposures are {list(self.exposures)}; give shares above 0 and at most 1")
         anxiety = uniform((n, 1), math.log(low), math.log(high), rng).exp()
@@ -131,9 +128,3 @@ def trajectories(anxiety: Tensor, length: float, rng: torch.Generator) -> Tensor
         velocity = velocity / velocity.norm(dim=1, keepdim=True)
         place = place + velocity * length / SAMPLES
     return torch.stack(path, 1)
-
-
-def room_around_centre(problem: Problem) -> float:
-    """HR pixels from the centre of mass to the nearest border of the support."""
-    centre = kernels.centre(problem.centre, problem.kernel_size, problem.scale)
-    return min(centre, problem.kernel_size - 1 - centre)
