@@ -71,7 +71,7 @@ def begin_schedule(network: unrolled.UnrolledNetwork, scales: list[int], steps: 
     betas = torch.logspace(math.log10(60 / 255), math.log10(2.5 / 255), network.iterations).view(1, -1, 1, 1)
     alphas = 0.23 * (noise_std.square() + 1 / 255**2) / betas.square()
     with torch.no_grad():
-        network.schedule[0].weight[:, 0] *= 50  # noise levels are small numbers
+        next(network.schedule.parameters())[:, 0] *= 50  # noise levels are small numbers
     fit = torch.optim.Adam(network.schedule.parameters(), 1e-2)
     for _ in range(steps):
         loss = torch.zeros(())
@@ -92,10 +92,13 @@ def rate(step: int, steps: int, peak: float) -> float:
 def validate(network: unrolled.UnrolledNetwork, images: str | None, scales: list[int]) -> list[float]:
     """Mean PSNR on a set at each scale with the true kernels of the FKP protocol, or nothing where no set is named."""
     found: list[float] = []
-    for scale in scales if images else []:
+    if images is None:
+        return found
+    for scale in scales:
         values = []
         for case in Scenario(find_image_set(images), scale):
             problem, truth = case.load()
+            assert truth.hr is not None and truth.kernel is not None
             level = problem.lr.new_zeros(1, 1, 1, 1)
             image = network(problem.lr, truth.kernel.to(problem.lr), scale, level)
             values.append(metrics.psnr(image, truth.hr, border=scale))
@@ -112,7 +115,7 @@ class Training:
             network = unrolled.UnrolledNetwork(**unrolled.SIZES[cfg.size])
         if not checkpoint.exists():
             begin_schedule(network, list(cfg.restoring.scales))
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean = copy.deepcopy(self.network)
         # Only the denoiser in bfloat16, and only while it learns.
         halved = torch.autocast(device, torch.bfloat16, enabled=cfg.bfloat16)

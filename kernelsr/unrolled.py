@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from kernelsr.degradation import data_step
 
 SHAPE = ("iterations", "channels", "hidden", "blocks")
-TINY = {"iterations": 6, "channels": (16, 32, 64, 64), "hidden": 32, "blocks": 2}
-FULL = {"iterations": 8, "channels": (64, 128, 256, 512), "hidden": 64, "blocks": 2}
-SIZES = {"tiny": TINY, "full": FULL}
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"iterations": 6, "channels": (16, 32, 64, 64), "hidden": 32, "blocks": 2},
+    "full": {"iterations": 8, "channels": (64, 128, 256, 512), "hidden": 64, "blocks": 2},
+}
+"""The released networks': the paper's, and the small one that FKP and DKP make their final images with."""
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

@@ -2,6 +2,7 @@
 
 from kernelsr.restorers.bicubic import Bicubic
 from kernelsr.restorers.dip import Dip
+from kernelsr.restorers.usrnet import Usrnet
 from kernelsr.restorers.wiener import Wiener
 
-__all__ = ["Bicubic", "Dip", "Wiener"]
+__all__ = ["Bicubic", "Dip", "Usrnet", "Wiener"]
