@@ -49,7 +49,8 @@ def scenario_of(cfg: DictConfig) -> Scenario:
     if only is not None:
         # The command line reads 3096 as a number; here it is an image's name.
         only = [str(name) for name in (only if isinstance(only, ListConfig) else [only])]
-    settings["family"] = _built("data.family", settings["family"])
+    for name in ("family", "degradation"):
+        settings[name] = _built(f"data.{name}", settings[name])
     place = find_image_set(str(images)) if folder is None else str(folder)
     with _settings_named("data"):
         scenario = Scenario(place, scale=cfg.scale, only=only, **settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernelsr.capture import central_window, floor_to_8_bits, jpeg, qualities
 from kernelsr.degradation import degrade
-from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, KernelFamily
-from kernelsr.images import image_files, image_size, read_image
-from kernelsr.legacy import LegacyDraws
-from kernelsr.problem import Problem, Truth, fkp_kernel_size
+from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, KernelFamily, kernel_size_of
+from kernelsr.images import image_size, images_by_name, read_image
+from kernelsr.legacy import LegacyDraws, LegacySequence
+from kernelsr.problem import Problem, Truth
 
 FAMILIES: dict[str, type[AnisotropicGaussian]] = {"aniso": AnisotropicGaussian, "iso": IsotropicGaussian}
 
@@ -35,11 +36,6 @@ def seed_for(seed: int, *names: str) -> int:
 def generator(seed: int, *names: str) -> torch.Generator:
     """A CPU generator seeded by ``seed_for``: draw there, then move, so that every device sees the same numbers."""
     return torch.Generator().manual_seed(seed_for(seed, *names))
-
-
-def floor_to_8_bits(image: Tensor) -> Tensor:
-    """An image clipped to [0, 1] and *floored* to multiples of 1/255, as the papers' LR images were saved."""
-    return (image.clamp(0, 1) * 255).floor() / 255
 
 
 @dataclass(frozen=True)
@@ -63,31 +59,39 @@ class Scenario:
         folder: a folder with images, one image, or a list of images. Names are file names without the ending.
         scale: s.
         family: ``aniso`` or ``iso`` (the FKP protocol's Gaussians), or any KernelFamily (then ``rng`` is ``named``).
-        kernel_size: K; FKP's rule where it is None.
+        kernel_size: K; where it is None, the family's own where it has one, else FKP's rule.
         centre: the convention of the kernels' centre of mass, ``fkp`` or ``aligned``.
         seed: of the degradation, not of the estimator; 1 in the papers.
-        noise_std: level of the image noise on the [0, 1] scale: each image draws its sigma from U(0, level). The problem is
-            told the mean, level / 2, and never the draw.
+        noise_std: level of the image noise on the [0, 1] scale.
+        noise: ``drawn``, each image draws its sigma from U(0, level) as in the papers and the problem is told the mean,
+            level / 2, never the draw; or ``fixed``, every sigma is the level, and the problem is told.
+        jpeg: quality of a JPEG compression after the noise, a number or a range (low, high) to draw from; it takes the
+            place of ``quantise``.
         rng: ``legacy``, the papers' draws (see ``LegacyDraws``), or ``named``, draws by image name.
         quantise: the LR image is clipped and floored to 8 bits, as in the papers.
         crop: HR sides are cropped from the top left to a multiple of this; of lcm(12, s) where it is None, as the
             authors' images are.
         window: HR side of the central square that is kept of a larger image after it was degraded; 960 for DIV2K in FKP.
+        degradation: (hr, scale, rng) -> lr instead of kernel, noise and JPEG; what then made the image is no one kernel, so
+            the truth has none.
         degrade: False takes the images as real LR images of unknown truth; ``noise_std`` is then what the problem is told.
         only: names of the images to yield. What they draw does not depend on this choice.
     """
 
     folder: str | Path | Sequence[str | Path]
     scale: int = 2
-    family: str | KernelFamily = "aniso"
+    family: str | KernelFamily | None = "aniso"
     kernel_size: int | None = None
     centre: str = "fkp"
     seed: int = 1
     noise_std: float = 0.0
+    noise: str = "drawn"
+    jpeg: int | tuple[int, int] | None = None
     rng: str = "legacy"
     quantise: bool = True
     crop: int | None = None
     window: int | None = None
+    degradation: Callable[[Tensor, int, torch.Generator], Tensor] | None = None
     degrade: bool = True
     only: Sequence[str] | None = None
 
@@ -96,16 +100,21 @@ class Scenario:
             raise ValueError(f"rng is {self.rng!r}; choose legacy (the papers' draws) or named (draws by image name)")
         if isinstance(self.family, str) and self.family not in FAMILIES:
             raise ValueError(f"family is {self.family!r}; choose one of {', '.join(FAMILIES)}, or give a kernel family")
-        if self.degrade and self.rng == "legacy" and not isinstance(self._family, AnisotropicGaussian):
-            raise ValueError(f"the papers have no legacy draws of {type(self._family).__name__}; set rng=named")
+        drawn = self.degradation or self._family
+        if self.degrade and drawn is None:
+            raise ValueError("neither a kernel family nor a degradation is given; set family, or degrade=False")
+        if self.degrade and self.rng == "legacy" and not isinstance(drawn, AnisotropicGaussian):
+            raise ValueError(f"the papers have no legacy draws of {type(drawn).__name__}; set rng=named")
+        if self.noise not in ("drawn", "fixed"):
+            raise ValueError(f"noise is {self.noise!r}; choose drawn (sigma from U(0, noise_std)) or fixed (noise_std)")
         if self.noise_std < 0 or self.noise_std > 1:
             raise ValueError(
                 f"noise_std is {self.noise_std}; it is on the [0, 1] scale (the papers use 10/255 = 0.039)"
             )
-        side = self.kernel_size or 64
-        Problem(
-            torch.zeros(1, 1, side, side), self.scale, side if self.kernel_size else 0, self.centre
-        )  # a Problem checks these
+        if self.jpeg is not None:
+            qualities(self.jpeg)
+        side = max(self._size, 64)
+        Problem(torch.zeros(1, 1, side, side), self.scale, self._size, self.centre)  # a Problem checks these
         if self.window is not None and self.window < 2 * self.scale:
             raise ValueError(f"window is {self.window}; it must be at least twice the scale {self.scale}")
         if self.crop is not None and (self.crop < 1 or self.crop % self.scale):
@@ -124,23 +133,24 @@ class Scenario:
             return self._problem(image, self.noise_std, name), Truth()
         height, width = self._cropped(tuple(image.shape[2:]), name)
         hr = image[..., :height, :width].contiguous()
+        lr, kernel = self._degraded(name, hr)
+        if self.window is not None:
+            lr, hr = central_window(lr, hr, self.window, self.scale)
+        told = self.noise_std if self.noise == "fixed" else self.noise_std / 2
+        return self._problem(lr, 0.0 if self.degradation else told, name), Truth(hr=hr, kernel=kernel)
+
+    def _degraded(self, name: str, hr: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The whole image's LR image, and the kernel where one kernel made it."""
+        if self.degradation:
+            return self.degradation(hr, self.scale, generator(self.seed, name, "degradation")), None
         kernel, noise = self._draw(name, hr)
         # float32 from here on: it reproduces the papers' LR images to the byte, float64 does not.
         lr = degrade(hr, kernel.to(hr), self.scale) + noise
-        lr = floor_to_8_bits(lr) if self.quantise else lr.clamp(0, 1)
-        lr, hr = self._windowed(lr, hr)
-        return self._problem(lr, self.noise_std / 2, name), Truth(hr=hr, kernel=kernel)
-
-    def _windowed(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
-        """The central window of the LR image, and what of the HR image lies under it."""
-        if self.window is None:
-            return lr, hr
-        half, s = self.window // 2 // self.scale, self.scale
-        for dim in (2, 3):
-            middle = lr.shape[dim] // 2
-            first, last = max(middle - half, 0), min(middle + half, lr.shape[dim])
-            lr, hr = lr.narrow(dim, first, last - first), hr.narrow(dim, first * s, (last - first) * s)
-        return lr.contiguous(), hr.contiguous()
+        if self.jpeg is not None:
+            low, high = qualities(self.jpeg)
+            quality = torch.randint(low, high + 1, (), generator=generator(self.seed, name, "jpeg"))
+            return jpeg(lr, int(quality)), kernel
+        return floor_to_8_bits(lr) if self.quantise else lr.clamp(0, 1), kernel
 
     def _draw(self, name: str, hr: Tensor) -> tuple[Tensor, Tensor]:
         lr_size = hr.shape[2] // self.scale, hr.shape[3] // self.scale
@@ -149,38 +159,27 @@ class Scenario:
             return kernel, noise[:, : hr.shape[1]]
         # What a family is told: a problem of this geometry, in float64, that has no image yet.
         blank = self._problem(hr.new_zeros(1, 1, *lr_size, dtype=torch.float64), 0.0, name)
+        assert self._family is not None
         kernel = self._family(1, blank, generator(self.seed, name, "kernel"))
         rng = generator(self.seed, name, "noise")
-        sigma = self.noise_std * torch.rand((), generator=rng)
+        share = torch.rand((), generator=rng)
+        sigma = self.noise_std if self.noise == "fixed" else self.noise_std * share
         return kernel, sigma * torch.randn(1, hr.shape[1], *lr_size, generator=rng)
 
-    def _legacy(self, name: str, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The draws of one image, from where the images before it left the generator."""
+    @cached_property
+    def _legacy(self) -> LegacySequence:
         assert isinstance(self._family, AnisotropicGaussian)
-        while name not in self._states:
-            before = list(self._states)[-1]
-            draws = self._legacy_draws()
-            draws.rng.set_state(self._states[before])
-            try:
-                height, width = self._cropped(image_size(self._files[before]), before)
-                draws((height // self.scale, width // self.scale))
-            except ValueError:
-                pass  # an unusable image draws nothing, as if it were not in the folder
-            self._states[list(self._files)[len(self._states)]] = draws.rng.get_state()
-        draws = self._legacy_draws()
-        draws.rng.set_state(self._states[name])
-        return draws(lr_size)
+        size, rng, fixed = self._size, np.random.RandomState(self.seed), self.noise == "fixed"
+        draws = LegacyDraws(self._family, self.scale, size, self.centre, self.noise_std, rng, fixed)
+        return LegacySequence(draws, list(self._files), self._lr_size)
 
-    def _legacy_draws(self) -> LegacyDraws:
-        assert isinstance(self._family, AnisotropicGaussian)
-        size = self.kernel_size or fkp_kernel_size(self.scale)
-        return LegacyDraws(
-            self._family, self.scale, size, self.centre, self.noise_std, np.random.RandomState(self.seed)
-        )
+    def _lr_size(self, name: str) -> tuple[int, int]:
+        height, width = self._cropped(image_size(self._files[name]), name)
+        return height // self.scale, width // self.scale
 
     def _problem(self, lr: Tensor, noise_std: float, name: str) -> Problem:
         try:
-            return Problem(lr, self.scale, self.kernel_size or 0, self.centre, noise_std)
+            return Problem(lr, self.scale, self._size, self.centre, noise_std)
         except ValueError as error:
             raise ValueError(f"{self._files[name]}: {error}") from error
 
@@ -195,20 +194,18 @@ class Scenario:
         return height, width
 
     @cached_property
-    def _family(self) -> KernelFamily:
+    def _size(self) -> int:
+        if self.kernel_size or self._family is None or not self.degrade:
+            return self.kernel_size or 0  # FKP's rule
+        return kernel_size_of(self._family, self.scale)
+
+    @cached_property
+    def _family(self) -> KernelFamily | None:
         return FAMILIES[self.family]() if isinstance(self.family, str) else self.family
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        paths = image_files(self.folder) if isinstance(self.folder, (str, Path)) else [Path(p) for p in self.folder]
-        if not paths:
-            raise ValueError("folder is an empty list; give at least one image")
-        stems = [path.stem for path in paths]
-        # a.png and a.jpg in one folder keep their endings, so that each has its own name.
-        files = {path.stem if stems.count(path.stem) == 1 else path.name: path for path in paths}
-        if len(files) < len(paths):
-            raise ValueError(f"several images share a name among {', '.join(sorted(set(stems)))}; rename them")
-        return files
+        return images_by_name(self.folder)
 
     @cached_property
     def _selected(self) -> list[str]:
@@ -218,9 +215,3 @@ class Scenario:
         if unknown:
             raise ValueError(f"no image is called {', '.join(unknown)}; choose from {', '.join(self._files)}")
         return [name for name in self._files if name in self.only]
-
-    @cached_property
-    def _states(self) -> dict[str, dict]:
-        """Where the legacy generator stands before each image, as far as it was asked for."""
-        state = np.random.RandomState(self.seed).get_state(legacy=False)
-        return {next(iter(self._files)): state}

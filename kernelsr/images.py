@@ -5,6 +5,7 @@ Bad images are ValueErrors that name the file and the remedy, so that a run can 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,24 @@ def image_files(folder: str | Path) -> list[Path]:
             f"no images in {folder}; put {', '.join(e[1:] for e in EXTENSIONS)} files directly in it, "
             "or point to the subfolder that has them"
         )
+    return files
+
+
+def images_by_name(folder: str | Path | Sequence[str | Path]) -> dict[str, Path]:
+    """Images by the names that runs give them: file names without the ending, in order.
+
+    a.png and a.jpg in one folder keep their endings, so that each has its own name.
+
+    Args:
+        folder: a folder with images, one image, or a list of images.
+    """
+    paths = image_files(folder) if isinstance(folder, (str, Path)) else [Path(path) for path in folder]
+    if not paths:
+        raise ValueError("folder is an empty list; give at least one image")
+    stems = [path.stem for path in paths]
+    files = {path.stem if stems.count(path.stem) == 1 else path.name: path for path in paths}
+    if len(files) < len(paths):
+        raise ValueError(f"several images share a name among {', '.join(sorted(set(stems)))}; rename them")
     return files
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,8 @@ class LegacyDraws:
     """The FKP protocol's draws of one image, in its order from NumPy's legacy generator.
 
     variance_1, variance_2, angle; K*K uniforms of kernel noise; one uniform for sigma; h*w*3 normals, drawn even at zero
-    noise and for grey images (which take the first channel's). Isotropic kernels draw one variance and no angle.
+    noise and for grey images (which take the first channel's). Isotropic kernels draw one variance and no angle. A fixed
+    noise level draws its sigma and does not use it.
     """
 
     family: AnisotropicGaussian
@@ -26,6 +29,7 @@ class LegacyDraws:
     centre: str
     noise_std: float
     rng: np.random.RandomState
+    fixed: bool = False
 
     def __call__(self, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The kernel (1, 1, K, K) in float64 and the image noise (1, 3, h, w) in float32."""
@@ -42,6 +46,31 @@ class LegacyDraws:
             centre=self.centre,
             noise=torch.from_numpy(relative)[None, None],
         )
-        sigma = self.noise_std * self.rng.rand()
+        share = self.rng.rand()
+        sigma = self.noise_std * (1.0 if self.fixed else share)
         noise = sigma * self.rng.standard_normal((*lr_size, 3))
         return kernel, torch.from_numpy(noise).float().permute(2, 0, 1)[None]
+
+
+class LegacySequence:
+    """The draws of a folder's images, each from where the images before it left the generator.
+
+    Args:
+        names: of the images, in order.
+        lr_size: the LR size of an image by name, or a ValueError where it cannot be used.
+    """
+
+    def __init__(self, draws: LegacyDraws, names: list[str], lr_size: Callable[[str], tuple[int, int]]):
+        self.draws, self.names, self.lr_size = draws, names, lr_size
+        self.states = {names[0]: draws.rng.get_state(legacy=False)}
+
+    def __call__(self, name: str, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """What ``LegacyDraws`` says, of one image; those before it are drawn once, and remembered."""
+        while name not in self.states:
+            before = list(self.states)[-1]
+            self.draws.rng.set_state(self.states[before])
+            with suppress(ValueError):  # an unusable image draws nothing, as if it were not in the folder
+                self.draws(self.lr_size(before))
+            self.states[self.names[len(self.states)]] = self.draws.rng.get_state(legacy=False)
+        self.draws.rng.set_state(self.states[name])
+        return self.draws(lr_size)

@@ -46,8 +46,8 @@ class KernelFolder:
         """The least odd K from FKP's rule upwards that holds every kernel, wherever the convention puts the centre."""
         stored = _stored(str(self.folder))
         half = max(_half_extent(stored[number]) for number in self._taken())
-        # In either convention the centre lies (s-1)/2 from the middle pixel.
-        needed = math.ceil(2 * half + scale)
+        # In either convention the centre lies (s-1)/2 from the middle pixel; a shift smears over half a pixel more.
+        needed = math.ceil(2 * (half + 0.5) + scale)
         return max(needed + 1 - needed % 2, fkp_kernel_size(scale))
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
