@@ -1,5 +1,7 @@
-"""Train FKP's flow from a kernel family: `python -m experiments.train_flow scale=4`.
+"""Train FKP's flow from any kernel family: `python -m experiments.train_flow scale=4 family=motion`.
 
+The FKP protocol's Gaussians make the bundled flow_x4; any other family, support or centre a file of another name,
+elsewhere, which runs take by path: `python run.py prior=fkp weights=outputs/flows/flow_motion_x4.safetensors`.
 Kernels are synthesised in batches on the device. A training that was killed resumes from its checkpoint and ends with
 the same numbers, because each epoch draws from a generator of its own.
 """
@@ -14,14 +16,22 @@ from pathlib import Path
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
 from kernelsr import flows
-from kernelsr.families import AnisotropicGaussian, KernelFamily, fkp_variances, gaussian_kernel, variance_range
-from kernelsr.problem import Problem
+from kernelsr.families import (
+    AnisotropicGaussian,
+    KernelFamily,
+    fkp_variances,
+    gaussian_kernel,
+    kernel_size_of,
+    variance_range,
+)
+from kernelsr.problem import Problem, fkp_kernel_size
 
 
 def validation_grid(scale: int, kernel_size: int, centre: str = "fkp") -> Tensor:
@@ -34,7 +44,7 @@ def validation_grid(scale: int, kernel_size: int, centre: str = "fkp") -> Tensor
 
 
 def validation_kernels(family: KernelFamily, problem: Problem) -> Tensor:
-    """FKP's grid for FKP's family; of any other, 5000 kernels that no training draws."""
+    """FKP's grid for FKP's family; of any other, 5000 draws of another seed (of stored kernels: the same kernels)."""
     if family == AnisotropicGaussian():
         return validation_grid(problem.scale, problem.kernel_size, problem.centre).to(problem.lr.device)
     return family(5000, problem, torch.Generator().manual_seed(2**40))
@@ -57,7 +67,8 @@ def peak(family: KernelFamily, problem: Problem, seed: int) -> float:
         )
         # Kernel noise raises a pixel by (1 + noise), and the sum that divides it may fall by (1 - noise).
         return round(narrowest.max().item() * (1 + family.noise) / (1 - family.noise), 5)
-    return family(50000, problem, torch.Generator().manual_seed(seed)).max().item()
+    rng = torch.Generator().manual_seed(seed)
+    return max(family(1000, problem, rng).max().item() for _ in range(50))
 
 
 def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: Path) -> tuple[flows.KernelFlow, list]:
@@ -71,8 +82,13 @@ def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: P
     optimizer = torch.optim.Adam(flow.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(cfg.milestones), gamma=0.5)
     first, curve, spent = 0, [], 0.0
+    recipe = f"{family} x{problem.scale} {size}x{size} {problem.centre}"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["recipe"] != recipe:
+            raise ValueError(
+                f"{checkpoint} is of another training ({state['recipe']}, not {recipe}); remove it, or set name= or out="
+            )
         flow.load_state_dict(state["flow"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -98,25 +114,44 @@ def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: P
         curve.append([epoch + 1, total.item() / steps, mean_log_likelihood(flow, grid), spent])
         state = {"flow": flow.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         partial = checkpoint.with_suffix(".partial")
-        torch.save({**state, "epoch": epoch + 1, "curve": curve, "seconds": spent}, partial)
+        torch.save({**state, "recipe": recipe, "epoch": epoch + 1, "curve": curve, "seconds": spent}, partial)
         partial.replace(checkpoint)
     return flow.eval(), curve
+
+
+def destination(cfg: DictConfig, family: KernelFamily, choice: str, problem: Problem) -> tuple[Path, str, Path]:
+    """Folder and name of the flow, and the folder of its curve; a file that is there is not written over unasked.
+
+    Args:
+        choice: the family's name on the command line.
+    """
+    usual = problem.kernel_size == fkp_kernel_size(problem.scale) and problem.centre == "fkp"
+    bundled = family == AnisotropicGaussian() and usual
+    name = cfg.name or f"flow_x{cfg.scale}"
+    if not (bundled or cfg.name):
+        name = f"flow_{choice}_x{cfg.scale}" + ("" if usual else f"_k{problem.kernel_size}_{problem.centre}")
+    out = Path(cfg.out or ("kernelsr/weights" if bundled else "outputs/flows"))
+    results = Path(cfg.results or ("experiments/results" if bundled else out))
+    path = out / f"{name}.safetensors"
+    if path.exists() and not cfg.overwrite:
+        raise ValueError(f"{path} is there already; set name= or out= to keep it, or overwrite=true to train it anew")
+    return out, name, results
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train_flow")
 def main(cfg: DictConfig) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    family = instantiate(cfg.family)
     # Only the scale, support, centre, device and dtype of this problem matter: a flow is trained without any image.
     blank = torch.zeros(1, 1, 64, 64, device=device)
-    problem = Problem(blank, cfg.scale, cfg.kernel_size, cfg.centre)
-    out = Path(cfg.out)
+    problem = Problem(blank, cfg.scale, cfg.kernel_size or kernel_size_of(family, cfg.scale), cfg.centre)
+    out, name, results = destination(cfg, family, HydraConfig.get().runtime.choices["family"], problem)
     out.mkdir(parents=True, exist_ok=True)
-    name = f"flow_x{cfg.scale}"
     checkpoint = out / f"{name}.checkpoint"
     # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
     git = ["git", "describe", "--always", "--dirty=+"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    flow, curve = train(cfg, instantiate(cfg.family), problem, checkpoint)
+    flow, curve = train(cfg, family, problem, checkpoint)
     flows.save(
         flow.cpu(),
         out / f"{name}.safetensors",
@@ -128,14 +163,13 @@ def main(cfg: DictConfig) -> None:
         torch=torch.__version__,
         validation_log_likelihood=curve[-1][2],
     )
-    results = Path(cfg.results)
     results.mkdir(parents=True, exist_ok=True)
     with open(results / f"train_{name}.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "train_log_likelihood", "validation_log_likelihood", "seconds"])
         writer.writerows(curve)
     checkpoint.unlink()
-    print(f"{name}: validation log-likelihood {curve[-1][2]:.2f} nats after {curve[-1][3]:.0f} s")
+    print(f"{out / name}.safetensors: validation log-likelihood {curve[-1][2]:.2f} nats after {curve[-1][3]:.0f} s")
 
 
 if __name__ == "__main__":

@@ -93,11 +93,15 @@ class KernelFlow(nn.Module):
         return self.flow.inverse(self.to_data(kernel, rng))
 
     def to_data(self, kernel: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """Kernels as the flow's data (n, K*K): clamped, scaled into [0, 1], dequantised by U(0, 1)/720, logit."""
+        """Kernels as the flow's data (n, K*K): clamped, scaled into [0, 1], dequantised by U(0, 1)/720, logit.
+
+        A pixel of zero has the logit of ALPHA, and one above the normalization, narrower than the family's narrowest
+        kernel, that of 1 - ALPHA.
+        """
         share = kernel.flatten(1).clamp(min=0) / self.normalization
         if rng is not None:
             share = share + torch.rand(share.shape, generator=rng, dtype=share.dtype, device=share.device) / 720
-        return torch.logit(ALPHA + (1 - 2 * ALPHA) * share)
+        return torch.logit(ALPHA + (1 - 2 * ALPHA) * share.clamp(max=1))
 
     def log_prob(self, data: Tensor) -> Tensor:
         """Log-density (n,) of data (n, K*K) as ``to_data`` makes it (of the logits; the logit's Jacobian left out)."""

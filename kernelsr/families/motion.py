@@ -88,20 +88,19 @@ class RandomMotion:
         anxiety = uniform((n, 1), math.log(low), math.log(high), rng).exp()
         path = trajectories(anxiety, self.length or problem.kernel_size, rng)
         choice = torch.randint(len(self.exposures), (n,), generator=rng, device=rng.device)
-        return torch.cat([self._lit(path[i : i + 1, : self._samples(int(choice[i]))], problem) for i in range(n)]).to(
-            problem.lr
-        )
+        drawn = path.new_empty(n, 1, problem.kernel_size, problem.kernel_size)
+        for number, share in enumerate(self.exposures):
+            covered = path[choice == number, : max(round(share * SAMPLES), 1)]
+            drawn[choice == number] = lit(covered, problem)
+        return drawn.to(problem.lr)
 
-    def _samples(self, choice: int) -> int:
-        return max(round(self.exposures[choice] * SAMPLES), 1)
 
-    def _lit(self, path: Tensor, problem: Problem) -> Tensor:
-        """The kernel of what the exposure covers, (1, m, 2)."""
-        path = path - path.mean(1, keepdim=True)
-        reach = path.abs().max().clamp(min=1e-9)
-        path = path * (room_around_centre(problem) / reach).clamp(max=1)
-        centre = kernels.centre(problem.centre, problem.kernel_size, problem.scale)
-        return spread(centre + path, problem.kernel_size)
+def lit(path: Tensor, problem: Problem) -> Tensor:
+    """The kernels of trajectories (n, m, 2), each centred, and made smaller where it would leave the support."""
+    path = path - path.mean(1, keepdim=True)
+    reach = path.abs().amax((1, 2), keepdim=True).clamp(min=1e-9)
+    path = path * (room_around_centre(problem) / reach).clamp(max=1)
+    return spread(kernels.centre(problem.centre, problem.kernel_size, problem.scale) + path, problem.kernel_size)
 
 
 def trajectories(anxiety: Tensor, length: float, rng: torch.Generator) -> Tensor:
