@@ -101,12 +101,23 @@ def recentre(kernel: Tensor, target: float) -> Tensor:
     return shift(kernel, target - centroid(kernel))
 
 
-def convolve_dilated(kernel: Tensor) -> Tensor:
-    """The x4 kernel that two x2 degradations by ``kernel`` make: k convolved with k dilated by 2; KernelGAN, 2019."""
-    size = kernel.shape[-1]
-    dilated = kernel.new_zeros(*kernel.shape[:2], 2 * size - 1, 2 * size - 1)
-    dilated[..., ::2, ::2] = kernel
-    batch = len(kernel)
-    flipped = kernel.flip(-2, -1)
-    full = F.conv2d(dilated.transpose(0, 1), flipped, padding=size - 1, groups=batch)
-    return full.transpose(0, 1)
+def convolve_dilated(kernel: Tensor, then: Tensor | None = None) -> Tensor:
+    """The x4 kernel that two x2 degradations by ``kernel`` make: k convolved with k dilated by 2; KernelGAN, 2019.
+
+    Args:
+        then: of the later degradations together, where they are not by ``kernel`` once more.
+    """
+    later = kernel if then is None else then
+    # A transposed convolution of stride 2 is what puts zeros between the later kernel's pixels and convolves.
+    return F.conv_transpose2d(later.transpose(0, 1), kernel, stride=2, groups=len(kernel)).transpose(0, 1)
+
+
+def repeated(kernel: Tensor, passes: int, size: int) -> Tensor:
+    """The kernel of ``passes`` x2 degradations by ``kernel`` in a support of ``size``: x2, x4, x8 for 1, 2, 3 passes.
+
+    A centre of either convention at x2 becomes that of the same convention at the whole scale.
+    """
+    whole = kernel
+    for _ in range(passes - 1):
+        whole = convolve_dilated(kernel, whole)
+    return pad_to(whole, size)

@@ -44,11 +44,22 @@ class Learner(nn.Module, ABC):
 
 
 class KernelPrior(Learner):
-    """A point among kernels, moved by the loss."""
+    """A point among kernels, moved by the loss.
+
+    ``passes`` is how many equal degradations at x2 the whole one is thought to be: 1, unless the prior is made so
+    (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits.
+    """
+
+    passes: int = 1
+    fit_lr: float = 1e-2
 
     @abstractmethod
     def forward(self) -> Tensor:
         """The current kernel, (1, 1, K, K)."""
+
+    def one_pass(self) -> KernelPrior:
+        """The prior of one of the passes, which learns in this one's place. Default: there is but one pass."""
+        return self
 
     def penalty(self, kernel: Tensor) -> Tensor:
         """A term of the loss for this kernel. Default: none."""
@@ -66,7 +77,7 @@ class KernelPrior(Learner):
         if not own:
             raise ValueError(f"{type(self).__name__} learns nothing that could start elsewhere; choose start=own")
         target = kernel.detach() / kernel.max()
-        fit = torch.optim.Adam(own, 1e-2)
+        fit = torch.optim.Adam(own, self.fit_lr)
         slower = torch.optim.lr_scheduler.CosineAnnealingLR(fit, 300)
         for _ in range(300):
             error = (self() / kernel.max() - target).square().mean()

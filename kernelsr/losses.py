@@ -1,8 +1,9 @@
-"""Terms of the loss: the structural similarity of FKP and the hyper-Laplacian of DKP."""
+"""Terms of the loss: FKP's structural similarity, DKP's hyper-Laplacian, the gradient penalty of Wasserstein critics."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -47,3 +48,18 @@ def hyper_laplacian(image: Tensor, power: float = 0.67) -> Tensor:
     neighbours = ((0, 1), (0, 0), (1, 0), (2, 0))
     gradients = [padded[..., i : i + height, j : j + width] - image for i, j in neighbours]
     return ((torch.stack(gradients).abs() + 1e-8) ** power).sum()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Mean (|gradient| - 1)^2 of a critic between real and fake images, a scalar; Gulrajani et al. (2017), WGAN-GP.
+
+    The gradient is that of the sum over the critic's map, and its norm is taken over the channels, pixel by pixel, as in
+    KernelGAN-FKP's released code.
+
+    Args:
+        real, fake: (n, C, h, w).
+        share: (n, 1, 1, 1) in [0, 1], of ``real`` in the mixture where the gradient is taken.
+    """
+    between = (share * real + (1 - share) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (gradient.norm(dim=1) - 1).square().mean()

@@ -13,10 +13,10 @@ PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
     {"problem", "kernels", "losses", "images", "paths", "capture"},
-    {"degradation", "second_order", "enlarge"},
+    {"degradation", "second_order", "enlarge", "crops"},
     {"families"},
     {"learner"},
-    {"priors", "restorers", "flows", "unrolled", "denoisers"},
+    {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries"},
     {"solvers"},
     {"legacy", "data", "metrics"},
     {"official", "official_flow", "official_kernels", "official_usrnet", "pictures", "results", "tables", "report"},
@@ -131,6 +131,8 @@ def test_solvers_know_no_part() -> None:
             "kernels",
             "losses",
             "problem",
+            "adversaries",  # the other player of solver=adversarial is its own, no part of a prior or restorer
+            "crops",
         }
 
 

@@ -1,9 +1,11 @@
 """Kernel priors: points among kernels that one *optimises*; one final class a file."""
 
+from kernelsr.priors.deep_linear import DeepLinear
 from kernelsr.priors.dynamic import Dynamic
 from kernelsr.priors.flow import Flow
 from kernelsr.priors.gaussian import Gaussian
 from kernelsr.priors.network import Network
+from kernelsr.priors.repeated import Repeated
 from kernelsr.priors.softmax import Softmax
 
-__all__ = ["Dynamic", "Flow", "Gaussian", "Network", "Softmax"]
+__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Network", "Repeated", "Softmax"]

@@ -21,7 +21,7 @@ class Flow(KernelPrior):
 
     Args:
         flow: scale -> the trained flow; ours by default.
-        lr: Adam's step on the latent.
+        lr, beta1: Adam's step on the latent, and its first momentum.
         start: the step from which the latent moves. The paper says 75; the released code's count makes it 76.
         initial: ``mean``, the latent of the mean kernel, or ``random``, a draw from the latent's Gaussian as in the paper.
             The loop corrects a bad start slowly, as the image settles around it; the released code fixes a draw that
@@ -37,6 +37,7 @@ class Flow(KernelPrior):
         *,
         flow: Callable[[int], flows.KernelFlow] = flows.bundled,
         lr: float = 0.5,
+        beta1: float = 0.9,
         start: int = 76,
         initial: str = "mean",
         latent_seed: int | None = None,
@@ -63,7 +64,7 @@ class Flow(KernelPrior):
         else:
             raise ValueError(f"initial is {initial!r}; choose mean or random")
         self.latent = nn.Parameter(latent)
-        self.optimizer = torch.optim.Adam([self.latent], lr)
+        self.optimizer = torch.optim.Adam([self.latent], lr, betas=(beta1, 0.999))
         self.project_()
 
     def forward(self) -> Tensor:
@@ -72,3 +73,13 @@ class Flow(KernelPrior):
     @torch.no_grad()
     def project_(self) -> None:
         self.latent.mul_((self.flow.kernel_size - 1) / self.latent.norm())
+
+    def begin_at(self, kernel: Tensor) -> None:
+        """At the kernel's code, then fitted by Adam on the sphere, onto which the code was projected.
+
+        A pixel brighter than the flow's brightest counts as that.
+        """
+        with torch.no_grad():
+            self.latent.copy_(self.flow.encode(kernel.clamp(max=self.flow.normalization)))
+        self.project_()
+        super().begin_at(kernel)

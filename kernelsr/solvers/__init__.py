@@ -3,7 +3,8 @@
 Plain functions (problem, prior, restorer, *, settings, on_step) -> Estimate, one a file.
 """
 
+from kernelsr.solvers.adversarial import adversarial
 from kernelsr.solvers.joint import joint
 from kernelsr.solvers.nonblind import nonblind
 
-__all__ = ["joint", "nonblind"]
+__all__ = ["adversarial", "joint", "nonblind"]
