@@ -6,6 +6,7 @@ from a generator of its own.
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import subprocess
@@ -16,50 +17,16 @@ import hydra
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
+from experiments.patches import Patches
 from kernelsr.denoisers import small
-from kernelsr.images import image_files, read_image
+from kernelsr.images import read_image
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
 
 LEVELS = (0.02, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Noise levels at which the denoiser is validated, on the [-1, 1] scale."""
-
-
-class Patches:
-    """Square patches of the colour photographs in a folder, shrunk and mirrored at random.
-
-    Args:
-        folder: photographs, directly in it.
-        shrink: each patch is a larger square of a photograph, reduced by up to this factor (antialiased bicubic), so that
-            patches are as sharp as photographs made small usually are.
-    """
-
-    def __init__(self, folder: str | Path, shrink: float = 4.0):
-        self.names = [path.name for path in image_files(folder)]
-        photographs = [(255 * read_image(Path(folder) / name)[0]).round().byte() for name in self.names]
-        self.photographs = [p if len(p) == 3 else p.expand(3, -1, -1).contiguous() for p in photographs]
-        self.shrink = shrink
-
-    def draw(self, count: int, side: int, rng: torch.Generator) -> Tensor:
-        """Patches (count, 3, side, side) in [0, 1], on the CPU."""
-        return torch.cat([self._one(side, rng) for _ in range(count)])
-
-    def _one(self, side: int, rng: torch.Generator) -> Tensor:
-        which = int(torch.randint(len(self.photographs), (), generator=rng))
-        zoom, across, down, *turns = torch.rand(6, generator=rng).tolist()
-        photograph = self.photographs[which]
-        height, width = photograph.shape[-2:]
-        square = min(round(side * math.exp(zoom * math.log(self.shrink))), height, width)
-        top, left = int(down * (height - square + 1)), int(across * (width - square + 1))
-        patch = photograph[None, :, top : top + square, left : left + square].float() / 255
-        if square != side:
-            patch = F.interpolate(patch, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-        flips = [dim for dim, turn in zip((2, 3), turns, strict=False) if turn < 0.5]
-        patch = patch.flip(flips)
-        return patch.transpose(2, 3) if turns[2] < 0.5 else patch
 
 
 def noise_levels(count: int, rng: torch.Generator) -> Tensor:
@@ -105,7 +72,12 @@ def validate(denoiser: small.Small) -> list[float]:
 
 
 def train_round(
-    cfg: DictConfig, denoiser: small.Small, mean: small.Small, optimizer, patches: Patches, first: int
+    cfg: DictConfig,
+    denoiser: small.Small,
+    mean: small.Small,
+    optimizer: torch.optim.Optimizer,
+    patches: Patches,
+    first: int,
 ) -> float:
     """The steps up to the next checkpoint; returns their mean loss."""
     device = next(denoiser.parameters()).device
@@ -139,9 +111,8 @@ def train(cfg: DictConfig, patches: Patches, checkpoint: Path, device: str) -> t
     """Train to the end, from the checkpoint if there is one; returns the averaged denoiser and a row a round."""
     with initialised_from(torch.Generator().manual_seed(cfg.seed)):
         denoiser = small.Small(tuple(cfg.channels), cfg.blocks)
-    denoiser = denoiser.to(device, memory_format=torch.channels_last)
-    mean = small.Small(tuple(cfg.channels), cfg.blocks).to(device, memory_format=torch.channels_last)
-    mean.load_state_dict(denoiser.state_dict())
+    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = copy.deepcopy(denoiser)
     optimizer = torch.optim.Adam(denoiser.parameters(), cfg.lr, fused=True)
     first, curve, spent = 0, [], 0.0
     if checkpoint.exists():

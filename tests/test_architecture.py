@@ -12,7 +12,7 @@ import kernelsr
 PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
-    {"problem", "kernels", "losses", "images", "paths", "capture"},
+    {"problem", "kernels", "losses", "images", "paths", "capture", "colours"},
     {"degradation", "second_order", "enlarge", "crops"},
     {"families"},
     {"learner"},
@@ -26,6 +26,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {
     ("priors", "flows"),  # a latent needs the flow it is a latent of
     ("restorers", "unrolled"),  # its network
+    ("restorers", "denoisers"),  # its image prior
     ("data", "legacy"),
     ("official_flow", "official"),
     ("official_kernels", "official"),

@@ -31,6 +31,18 @@ class Block(nn.Module):
         return x + self.second(between)
 
 
+class Blocks(nn.ModuleList):
+    """Blocks in a row."""
+
+    def __init__(self, channels: int, blocks: int, code: int):
+        super().__init__(Block(channels, code) for _ in range(blocks))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, code)
+        return x
+
+
 class Small(nn.Module):
     """The mean of the clean colour images behind a noisy one, with the preconditioning of EDM, Karras et al. (2022), table 1.
 
@@ -49,16 +61,13 @@ class Small(nn.Module):
         first, code = self.channels[0], 4 * self.channels[0]
         self.code = nn.Sequential(nn.Linear(16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
         self.head = nn.Conv2d(12, first, 3, padding=1)
-        self.down = nn.ModuleList(self._blocks(width, code) for width in self.channels)
-        self.up = nn.ModuleList(self._blocks(width, code) for width in self.channels)
+        self.down = nn.ModuleList(Blocks(width, blocks, code) for width in self.channels)
+        self.up = nn.ModuleList(Blocks(width, blocks, code) for width in self.channels)
         pairs = list(zip(self.channels[:-1], self.channels[1:], strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in pairs)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in pairs)
         self.tail = nn.Conv2d(first, 12, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
-
-    def _blocks(self, width: int, code: int) -> nn.ModuleList:
-        return nn.ModuleList(Block(width, code) for _ in range(self.blocks))
 
     def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The clean image (n, 3, H, W) in [-1, 1] behind ``noisy`` = clean + sigma * noise.
@@ -72,14 +81,12 @@ class Small(nn.Module):
         code = self.code(_waves(sigma))
         kept = []
         for scale, blocks in enumerate(self.down):
-            for block in blocks:
-                x = block(x, code)
+            x = blocks(x, code)
             if scale < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[scale](x)
         for scale in reversed(range(len(self.up))):
-            for block in self.up[scale]:
-                x = block(x, code)
+            x = self.up[scale](x, code)
             if scale:
                 x = kept[scale - 1] + self.grow[scale - 1](x)
         residual = F.pixel_shuffle(self.tail(F.silu(x)), 2)

@@ -1,8 +1,9 @@
 """Restorers: kernel -> image; one final class a file."""
 
 from kernelsr.restorers.bicubic import Bicubic
+from kernelsr.restorers.diffusion import Diffusion
 from kernelsr.restorers.dip import Dip
 from kernelsr.restorers.usrnet import Usrnet
 from kernelsr.restorers.wiener import Wiener
 
-__all__ = ["Bicubic", "Dip", "Usrnet", "Wiener"]
+__all__ = ["Bicubic", "Diffusion", "Dip", "Usrnet", "Wiener"]

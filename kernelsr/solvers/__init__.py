@@ -4,7 +4,8 @@ Plain functions (problem, prior, restorer, *, settings, on_step) -> Estimate, on
 """
 
 from kernelsr.solvers.adversarial import adversarial
+from kernelsr.solvers.alternating import alternating
 from kernelsr.solvers.joint import joint
 from kernelsr.solvers.nonblind import nonblind
 
-__all__ = ["adversarial", "joint", "nonblind"]
+__all__ = ["adversarial", "alternating", "joint", "nonblind"]

@@ -1,0 +1,71 @@
+"""The alternating loop: a step of the image with the kernel fixed, then steps of the kernel with the image fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch.nn.functional import mse_loss
+
+from kernelsr.degradation import degrade
+from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.problem import Estimate, Problem, Progress
+from kernelsr.solvers.joint import misfit
+
+
+def alternating(
+    problem: Problem,
+    prior: KernelPrior,
+    restorer: Restorer | None,
+    *,
+    steps: int = 100,
+    kernel_start: int = 10,
+    kernel_steps: int = 1,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> Estimate:
+    """Estimate kernel and image in turns; Diff-DKP, Yang et al. (2024): one reverse step of the diffusion, then the kernel.
+
+    A restorer that learns (a deep image prior) takes a step on the squared data error instead.
+
+    Args:
+        steps: image steps.
+        kernel_start: the image step from which the prior listens and moves; before it, the image means little.
+        kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
+            and ``every`` count these.
+        on_step: called after each image step.
+
+    Returns:
+        The last image, and the kernel after its last step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a solver needs at least one")
+    if kernel_steps < 1:
+        raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
+    if restorer is None:
+        raise ValueError(
+            "solver=alternating fits the kernel to the restorer's image, and restorer=none makes none; "
+            "choose restorer=diffusion"
+        )
+    if not any(parameter.requires_grad for parameter in prior.parameters()):
+        raise ValueError(
+            "solver=alternating has no kernel to move, for this prior does not learn; choose solver=direct with "
+            "nonblind=diffusion"
+        )
+    y, s = problem.lr, problem.scale
+    for step in range(steps):
+        kernel = prior().detach()
+        image = restorer(kernel)
+        if restorer.optimizer is not None:
+            (mse_loss(degrade(image, kernel, s), y) + restorer.penalty(image)).backward()
+            restorer.step(step)
+        image = image.detach()
+        loss = mse_loss(degrade(image, kernel, s), y)
+        if step >= kernel_start:
+            prior.advance(partial(misfit, image, problem))
+            for inner in range(kernel_steps):
+                kernel = prior()
+                loss = mse_loss(degrade(image, kernel, s), y) + prior.penalty(kernel)
+                loss.backward()
+                prior.step((step - kernel_start) * kernel_steps + inner)
+        on_step(Progress(step, loss.detach(), image, kernel.detach()))
+    return Estimate(image, prior().detach())

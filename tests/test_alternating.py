@@ -1,0 +1,132 @@
+"""The alternating loop: what it calls and in which order; with the image known it finds the kernel; what it refuses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from cases import photograph, problem, rng
+from torch import Tensor, nn
+
+from kernelsr import degradation, families, metrics, priors, restorers, solvers
+from kernelsr.learner import KernelPrior, Misfit, Restorer
+from kernelsr.problem import Problem, Progress
+
+
+def true_kernel() -> Tensor:
+    numbers = (torch.tensor([value], dtype=torch.float64) for value in (0.8, 4.5, 2.0))
+    return families.gaussian_kernel(*numbers, kernel_size=11, scale=2)
+
+
+class KnownImage(Restorer):
+    """The true image."""
+
+    def __init__(self, image: Tensor):
+        super().__init__()
+        self.register_buffer("image", image)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        return self.image
+
+
+class Scripted(KernelPrior):
+    """A prior that writes down what happens to it."""
+
+    def __init__(self, posed: Problem, story: list[str]):
+        super().__init__()
+        size = posed.kernel_size
+        self.logits = nn.Parameter(posed.lr.new_zeros(1, 1, size, size))
+        self.optimizer = torch.optim.SGD([self.logits], 0.1)
+        self.story = story
+
+    def forward(self) -> Tensor:
+        return self.logits.flatten().softmax(0).view_as(self.logits)
+
+    def advance(self, misfit: Misfit) -> None:
+        assert misfit(self().detach().expand(3, -1, -1, -1)).shape == (3,)
+        self.story.append("listen")
+
+    def step(self, i: int) -> None:
+        assert self.logits.grad is not None
+        self.story.append(f"kernel {i}")
+        super().step(i)
+
+
+class Painter(Restorer):
+    """An image that learns."""
+
+    def __init__(self, posed: Problem, story: list[str]):
+        super().__init__()
+        self.pixels = nn.Parameter(0.5 * torch.ones(1, 3, *posed.hr_size).to(posed.lr))
+        self.optimizer = torch.optim.SGD([self.pixels], 1.0)
+        self.story = story
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        assert not kernel.requires_grad
+        self.story.append("image")
+        return self.pixels
+
+    def step(self, i: int) -> None:
+        assert self.pixels.grad is not None and self.pixels.grad.any()
+        self.story.append(f"image {i}")
+        super().step(i)
+
+
+def test_image_and_kernel_take_turns() -> None:
+    posed, story, seen = problem(2), [], []
+    prior, restorer = Scripted(posed, story), Painter(posed, story)
+    start = prior().detach()
+
+    def on_step(progress: Progress) -> None:
+        story.append(f"step {progress.step}")
+        seen.append(progress)
+
+    estimate = solvers.alternating(posed, prior, restorer, steps=3, kernel_start=1, kernel_steps=2, on_step=on_step)
+    assert story == [
+        *("image", "image 0", "step 0"),
+        *("image", "image 1", "listen", "kernel 0", "kernel 1", "step 1"),
+        *("image", "image 2", "listen", "kernel 2", "kernel 3", "step 2"),
+    ]
+    assert torch.equal(seen[0].kernel, start) and not torch.equal(seen[1].kernel, start)
+    assert torch.equal(estimate.kernel, prior()) and not estimate.kernel.requires_grad
+    assert estimate.image is not None and not estimate.image.requires_grad
+    assert all(progress.loss.dim() == 0 and not progress.loss.requires_grad for progress in seen)
+
+
+def test_the_kernels_gradient_never_reaches_the_image() -> None:
+    posed = problem(2)
+    restorer = Painter(posed, [])
+    solvers.alternating(posed, Scripted(posed, []), restorer, steps=2, kernel_start=0)
+    assert not restorer.pixels.grad.any() if restorer.pixels.grad is not None else True
+
+
+ORACLES = {  # kernel PSNR in dB and relative error of the variances: measured, and what is asked for
+    "softmax": (partial(priors.Softmax, lr=0.1, start=0), 48, 0.4),
+    "gaussian": (partial(priors.Gaussian, start=0), 65, 0.03),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_prior_that_sees_the_true_image_finds_the_kernel(name: str) -> None:
+    prior, least_psnr, most_error = ORACLES[name]
+    truth, hr = true_kernel(), photograph(64, torch.float32)
+    posed = Problem(degradation.degrade(hr, truth.to(hr), 2).clamp(0, 1), 2)
+    estimate = solvers.alternating(
+        posed, prior(posed, rng()), KnownImage(hr), steps=30, kernel_start=0, kernel_steps=10
+    )
+    psnr, error = metrics.kernel_psnr(estimate.kernel, truth), metrics.variance_error(estimate.kernel, truth)
+    print(f"{name}: {psnr:.1f} dB, {error:.3f}")
+    assert psnr > least_psnr and error < most_error
+
+
+def test_what_it_cannot_work_with() -> None:
+    posed = problem(2)
+    prior, restorer = priors.Gaussian(posed, rng()), restorers.Bicubic(posed, rng())
+    with pytest.raises(ValueError, match="restorer=diffusion"):
+        solvers.alternating(posed, prior, None)
+    with pytest.raises(ValueError, match="solver=direct"):
+        solvers.alternating(posed, prior.requires_grad_(False), restorer)
+    for settings in ({"steps": 0}, {"kernel_steps": 0}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            solvers.alternating(posed, prior, restorer, **settings)
