@@ -84,8 +84,11 @@ def begin_schedule(network: unrolled.UnrolledNetwork, scales: list[int], steps: 
 
 
 def rate(step: int, steps: int, peak: float) -> float:
-    """Adam's step: rises over 200 steps, and falls to zero along a cosine."""
-    return peak * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """Adam's step: rises over 200 steps, rests, and falls to zero over the last three tenths.
+
+    While it rests, a training may still be made shorter or longer without a trace.
+    """
+    return peak * min(1.0, (step + 1) / 200, (steps - step) / (0.3 * steps))
 
 
 @torch.no_grad()
