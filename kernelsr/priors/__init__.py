@@ -4,8 +4,9 @@ from kernelsr.priors.deep_linear import DeepLinear
 from kernelsr.priors.dynamic import Dynamic
 from kernelsr.priors.flow import Flow
 from kernelsr.priors.gaussian import Gaussian
+from kernelsr.priors.inr import Inr
 from kernelsr.priors.network import Network
 from kernelsr.priors.repeated import Repeated
 from kernelsr.priors.softmax import Softmax
 
-__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Network", "Repeated", "Softmax"]
+__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Inr", "Network", "Repeated", "Softmax"]

@@ -66,6 +66,12 @@ class Dynamic(KernelPrior):
             self._learn(proposals, monte_carlo_weights(misfit(proposals)))
         self.steps += 1
 
+    def begin_at(self, kernel: Tensor) -> None:
+        """After the rehearsal, whose momentum is forgotten."""
+        self.base.begin_at(kernel)
+        if self.base.optimizer is not None:
+            self.base.optimizer.state.clear()
+
     def move(self) -> None:
         self.base.move()
 

@@ -40,3 +40,16 @@ class Gaussian(KernelPrior):
         distance = whitened**2 + ((column - self.lower * whitened) / second) ** 2
         size = int(len(row) ** 0.5)
         return (-0.5 * distance).softmax(0).view(1, 1, size, size)
+
+    def begin_at(self, kernel: Tensor) -> None:
+        """At the Gaussian of the kernel's second moments about its own centre, then fitted by Adam.
+
+        The support cuts off what lies outside, so that a wide kernel's moments are smaller than its Gaussian's.
+        """
+        covariance = kernels.moments(kernel.detach().clamp(min=0))[0]
+        # A line or a point has no width across; a tenth of a pixel stands for it.
+        factor = torch.linalg.cholesky(covariance + 0.01 * torch.eye(2).to(covariance))
+        with torch.no_grad():
+            self.log_diagonal.copy_(factor.diagonal().log())
+            self.lower.copy_(factor[1, 0])
+        super().begin_at(kernel)

@@ -26,3 +26,8 @@ class Softmax(KernelPrior):
 
     def forward(self) -> Tensor:
         return self.logits.softmax(0).view(1, 1, self.size, self.size)
+
+    def begin_at(self, kernel: Tensor) -> None:
+        """At the kernel's logarithm. Empty and negative pixels get a millionth of the peak, for a softmax has no zeros."""
+        with torch.no_grad():
+            self.logits.copy_(kernel.clamp(min=1e-6 * kernel.max().item()).log().flatten())
