@@ -58,7 +58,11 @@ def find_kernels(name: str) -> Path:
     """
     if name not in POOLS:
         raise ValueError(f"no kernels are called {name!r}; choose one of {', '.join(POOLS)}, or give a folder")
-    wanted = POOLS[name]
+    return find(POOLS[name])
+
+
+def find(wanted: KernelPool) -> Path:
+    """The file itself, as ``find_kernels`` does it."""
     home = os.environ.get("KERNELSR_DATA")
     for folder in ("kernels", ".") if home else ():
         place = Path(home or "").expanduser() / folder / wanted.file
@@ -71,7 +75,7 @@ def find_kernels(name: str) -> Path:
         return Path(pooch.retrieve(URL + wanted.file, known_hash, fname=wanted.file, path=cache))
     except (OSError, ValueError, ImportError) as error:
         raise FileNotFoundError(
-            f"The kernels {name} ({wanted.source}) are not here: KERNELSR_DATA is {home or 'not set'}, and the cache "
-            f"{cache_folder() / 'kernels'} lacks {wanted.file}. {reason(error, URL + wanted.file)} Put {wanted.file} into "
+            f"{wanted.file} ({wanted.source}) is not here: KERNELSR_DATA is {home or 'not set'}, and the cache "
+            f"{cache_folder() / 'kernels'} lacks it. {reason(error, URL + wanted.file)} Put {wanted.file} into "
             "a folder kernels and set KERNELSR_DATA to the folder that contains kernels."
         ) from error

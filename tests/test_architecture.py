@@ -15,11 +15,12 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"problem", "kernels", "losses", "images", "paths", "capture", "colours"},
     {"degradation", "second_order", "enlarge", "crops"},
     {"families"},
-    {"learner"},
-    {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries"},
+    {"learner", "ncnn_models", "onnx_models"},
+    {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd"},
     {"solvers"},
     {"legacy", "data", "metrics"},
-    {"official", "official_flow", "official_kernels", "official_usrnet", "pictures", "results", "tables", "report"},
+    {"official", "official_flow", "official_kernels", "official_srmd", "official_usrnet"}
+    | {"pictures", "results", "tables", "report"},
     {"configure", "meter", "progress", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -27,9 +28,11 @@ SIDEWAYS = {
     ("priors", "flows"),  # a latent needs the flow it is a latent of
     ("restorers", "unrolled"),  # its network
     ("restorers", "denoisers"),  # its image prior
+    ("restorers", "srmd"),  # its model of degradation
     ("data", "legacy"),
     ("official_flow", "official"),
     ("official_kernels", "official"),
+    ("official_srmd", "official_kernels"),
     ("official_usrnet", "official"),
     ("results", "pictures"),
     ("tables", "results"),

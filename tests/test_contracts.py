@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import normal, problem, rng, uniform
+from cases import needs, normal, problem, rng, same_size_network, uniform
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -36,11 +36,25 @@ SMALL = {
     "dkp": ["prior.rehearsal=3"],
     "dip": ["restorer.channels=8", "restorer.skip=4"],
     "kernelgan_fkp": ["solver.batch=2"],
+    "realesrgan": ["restorer.model=realesr-animevideov3"],
+    "onnx": [f"restorer.path={same_size_network()}"],
 }
 # Kernels that the flow decodes sum to one only about: 0.68-1.25 for FKP's, and nothing keeps the others from it.
 # KernelGAN's generator is free in sign and sum; only its penalty holds them.
 SUMS = {"fkp": (0.5, 1.5), "repeated": (0.5**2, 1.5**2), "deep_linear": (-inf, inf)}
-NOT_RANDOM = {"softmax", "gaussian", "fkp", "repeated", "bicubic", "wiener", "usrnet"}
+NOT_RANDOM = {
+    "softmax",
+    "gaussian",
+    "fkp",
+    "inr",
+    "repeated",
+    "bicubic",
+    "wiener",
+    "usrnet",
+    "realesrgan",
+    "srmd",
+    "onnx",
+}
 # Constants that batch norm takes out again: their gradient is zero by architecture. A convolution's bias before a batch
 # norm; the shift of `join` and of the non-local block's last batch norm, for either is a constant of each channel that a
 # reflect-padded convolution hands on, as another constant, to the next batch norm; and so is what the query's bias adds
@@ -67,6 +81,7 @@ def _composed(overrides: tuple[str, ...], name: str) -> DictConfig:
 
 def build(group: str, name: str, posed: Problem, seed: int = 0, extra: Sequence[str] = ()) -> Learner:
     """A part as the command line builds it, small."""
+    needs(name)
     cfg = composed([f"{group}={name}", f"scale={posed.scale}", *SMALL.get(name, []), *extra])
     return instantiate(cfg[group])(posed, rng(seed))
 
