@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.families.family import recentred
 from kernelsr.families.files import kernel_files, read_kernels
-from kernelsr.problem import Problem, fkp_kernel_size
+from kernelsr.problem import CENTRES, Problem, fkp_kernel_size
 
 CUT = 1e-3  # the share of a kernel's light that may fall outside the support
 
@@ -40,27 +41,33 @@ class KernelFolder:
     index: int | None = None
 
     def __len__(self) -> int:
-        return len(_stored(str(self.folder)))
+        return len(_stored(_key(self.folder)))
 
     def kernel_size(self, scale: int) -> int:
-        """The least odd K from FKP's rule upwards that holds every kernel, wherever the convention puts the centre."""
-        stored = _stored(str(self.folder))
-        half = max(_half_extent(stored[number]) for number in self._taken())
-        # In either convention the centre lies (s-1)/2 from the middle pixel; a shift smears over half a pixel more.
-        needed = math.ceil(2 * (half + 0.5) + scale)
-        return max(needed + 1 - needed % 2, fkp_kernel_size(scale))
+        """The least K from FKP's rule upwards that holds every kernel, whichever convention puts the centre."""
+        size = fkp_kernel_size(scale)
+        while min(_kept(self._placed(size, scale, centre)) for centre in CENTRES) < 1 - CUT:
+            size += 2
+        return size
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
         size, scale = problem.kernel_size, problem.scale
-        pool = _placed(str(self.folder), self.flip, size, kernels.centre(problem.centre, size, scale))[self._taken()]
-        kept = pool.sum((1, 2, 3)).min().item()
-        if kept < 1 - CUT:
+        pool = self._placed(size, scale, problem.centre)
+        if _kept(pool) < 1 - CUT:
             raise ValueError(
-                f"kernel_size is {size}, whose border cuts {1 - kept:.2g} of a kernel of {self.folder}; "
+                f"kernel_size is {size}, whose border cuts {1 - _kept(pool):.2g} of a kernel of {self.folder}; "
                 f"set kernel_size={self.kernel_size(scale)}"
             )
         chosen = torch.randint(len(pool), (n,), generator=rng, device=rng.device).to(pool.device)
         return kernels.normalise(pool[chosen]).to(problem.lr)
+
+    def _placed(self, kernel_size: int, scale: int, convention: str) -> Tensor:
+        """The kernels in the support, (n, 1, K, K) float64, less what its border cuts."""
+        target = kernels.centre(convention, kernel_size, scale)
+        canvas = _centred(_key(self.folder), self.flip, target % 1)[self._taken()]
+        before = math.floor(target) - canvas.shape[-1] // 2
+        after = kernel_size - canvas.shape[-1] - before
+        return F.pad(canvas, (before, after, before, after))
 
     def _taken(self) -> list[int]:
         """The numbers of the kernels to draw from."""
@@ -71,26 +78,30 @@ class KernelFolder:
         return [self.index]
 
 
+Key = tuple[tuple[str, int], ...]
+
+
+def _key(folder: str | Path) -> Key:
+    """The files of a folder and when they were written, so that what is remembered is what is there."""
+    return tuple((str(path), path.stat().st_mtime_ns) for path in kernel_files(folder))
+
+
 @lru_cache(maxsize=8)
-def _stored(folder: str) -> list[Tensor]:
+def _stored(key: Key) -> list[Tensor]:
     """The kernels as they are stored, (h, w) in float64."""
-    return [torch.from_numpy(kernel) for path in kernel_files(folder) for kernel in read_kernels(path)]
+    return [torch.from_numpy(kernel) for path, _ in key for kernel in read_kernels(Path(path))]
 
 
 @lru_cache(maxsize=8)
-def _placed(folder: str, flip: bool, kernel_size: int, target: float) -> Tensor:
-    """Every stored kernel in the support, its centre of mass at ``target``: (n, 1, K, K) float64, less what is cut off."""
-    return torch.cat([_put(kernel.flip(0, 1) if flip else kernel, kernel_size, target) for kernel in _stored(folder)])
-
-
-def _put(kernel: Tensor, kernel_size: int, target: float) -> Tensor:
-    """One kernel (h, w) moved on a canvas that holds all of it, and the support cut out, (1, 1, K, K)."""
-    margin = max(kernel.shape) + 1
-    canvas = kernel.new_zeros(1, 1, kernel_size + 2 * margin, kernel_size + 2 * margin)
-    top, left = (margin + round(target - middle) for middle in _middle(kernel).tolist())
-    canvas[..., top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel
-    moved = recentred(canvas, target + margin)
-    return moved[..., margin : margin + kernel_size, margin : margin + kernel_size]
+def _centred(key: Key, flip: bool, fraction: float) -> Tensor:
+    """All kernels on canvases (n, 1, N, N) that hold all of them, the centres of mass at N//2 + fraction."""
+    stored = [kernel.flip(0, 1) if flip else kernel for kernel in _stored(key)]
+    half = max(max(kernel.shape) for kernel in stored) + 2
+    canvas = stored[0].new_zeros(len(stored), 1, 2 * half + 1, 2 * half + 1)
+    for place, kernel in zip(canvas, stored, strict=True):
+        top, left = (half + round(fraction - middle) for middle in _middle(kernel).tolist())
+        place[0, top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel
+    return recentred(canvas, half + fraction)
 
 
 def _middle(kernel: Tensor) -> Tensor:
@@ -99,11 +110,6 @@ def _middle(kernel: Tensor) -> Tensor:
     return torch.stack([kernel.sum(1) @ rows, kernel.sum(0) @ columns])
 
 
-def _half_extent(kernel: Tensor) -> float:
-    """Half the side of the square about the centre of mass outside which less than half of what may be cut lies."""
-    row, column = _middle(kernel)
-    rows, columns = (torch.arange(side, dtype=kernel.dtype) for side in kernel.shape)
-    reach = torch.maximum((rows - row).abs()[:, None], (columns - column).abs()[None, :]).flatten()
-    order = reach.argsort(descending=True)
-    outside = kernel.flatten()[order].cumsum(0)
-    return reach[order][outside >= CUT / 2][0].item()
+def _kept(pool: Tensor) -> float:
+    """The least share of its light that a kernel of a pool keeps inside the support."""
+    return pool.sum((1, 2, 3)).min().item()
