@@ -231,8 +231,8 @@ LOOP_FILES = [PACKAGE / "solvers" / "joint.py", PACKAGE / "losses.py", PACKAGE /
 LOOP_FILES += sorted(path for folder in ("priors", "restorers") for path in (PACKAGE / folder).glob("*.py"))
 WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}
-# What does not run inside the loop: constructors may wait. And what reads a size rather than a value.
-ONCE = {"__init__"}
+# What does not run inside the loop: constructors and where a prior begins may wait. And what reads a size rather than a value.
+ONCE = {"__init__", "begin_at"}
 READS_A_SIZE = {("gaussian.py", "int(len(row) ** 0.5)")}
 
 

@@ -5,7 +5,8 @@ Plain functions (problem, prior, restorer, *, settings, on_step) -> Estimate, on
 
 from kernelsr.solvers.adversarial import adversarial
 from kernelsr.solvers.alternating import alternating
+from kernelsr.solvers.direct import direct
 from kernelsr.solvers.joint import joint
 from kernelsr.solvers.nonblind import nonblind
 
-__all__ = ["adversarial", "alternating", "joint", "nonblind"]
+__all__ = ["adversarial", "alternating", "direct", "joint", "nonblind"]

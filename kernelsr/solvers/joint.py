@@ -43,7 +43,13 @@ def joint(
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
     if restorer is None:
-        raise ValueError("solver=joint compares an image with the LR image; choose restorer=dip, or solver=adversarial")
+        raise ValueError(
+            "solver=joint compares the restorer's image with the LR image, and restorer=none makes none; choose restorer=dip"
+        )
+    if not any(parameter.requires_grad for part in (prior, restorer) for parameter in part.parameters()):
+        raise ValueError(
+            "solver=joint has nothing to learn here, for neither prior nor restorer does; choose solver=direct"
+        )
     y, s = problem.lr, problem.scale
     for step in range(steps):
         image = restorer(prior().detach())
