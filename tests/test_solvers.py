@@ -233,7 +233,7 @@ WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}
 # What does not run inside the loop: constructors and where a prior begins may wait. And what reads a size rather than a value.
 ONCE = {"__init__", "begin_at"}
-READS_A_SIZE = {("gaussian.py", "int(len(row) ** 0.5)")}
+READS_A_SIZE = {("gaussian.py", "int(len(row) ** 0.5)"), ("diffusion.py", "int(self.denoiser.multiple)")}
 
 
 def waits(source: str) -> list[str]:
