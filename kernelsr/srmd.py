@@ -36,9 +36,9 @@ class Blur:
 def equivalent(kernel: Tensor, scale: int) -> Blur:
     """The Gaussian that, before bicubic downscaling, comes nearest to a kernel (1, 1, K, K) before plain decimation.
 
-    SRMD's authors, Zhang et al. (2018), section 4.3, fit such a kernel freely on images. But the networks have seen
-    Gaussians only, and answer others with nonsense; so it is sought among Gaussians, and in the kernels themselves: least
-    squares between k and g ⋆ b, the bicubic kernel b dilated by the scale. Where g lies is part of the fit.
+    SRMD's authors, Zhang et al. (2018), fit such a kernel freely on images. But the networks have seen Gaussians only, and
+    answer others with nonsense; so it is sought among Gaussians, and in the kernels themselves: least squares between k
+    and g ⋆ b, the bicubic kernel b dilated by the scale. Where g lies is part of the fit.
     """
     # Beyond its support a kernel is zero, and so should its equivalent be.
     wanted = kernels.pad_to(kernels.normalise(kernel.detach().cpu().double()), kernel.shape[-1] + 2 * REACH)
