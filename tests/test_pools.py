@@ -176,6 +176,16 @@ def test_a_kernel_in_any_file_is_the_kernel_it_was(tmp_path: Path, form: str) ->
     assert torch.equal(KernelFolder(tmp_path, index=0)(2, POSED, rng()), kernel)
 
 
+def test_cells_come_in_matlabs_order_columns_first(tmp_path: Path) -> None:
+    cells = np.empty((2, 2), dtype=object)
+    for number, place in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        cells[place] = np.eye(3) + number
+    savemat(tmp_path / "k.mat", {"k": cells})
+    found = read_kernels(tmp_path / "k.mat")
+    for number, kernel in enumerate(found):
+        np.testing.assert_allclose(kernel, (np.eye(3) + number) / (3 + 9 * number))
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (6, 3), (2, 9), (12, 12), (7, 8)])
 @pytest.mark.parametrize("centre", ["fkp", "aligned"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
