@@ -124,11 +124,11 @@ def _show_sweep(jobs: list[tuple[str, Path]]) -> None:
     """All jobs of a sweep in one table, on the terminal and beside their folders."""
     from kernelsr import report, results
 
-    read = [
-        [results.read_rows(folder / name) if (folder / name).is_file() else [] for name in ("rows.csv", "floors.csv")]
-        for _, folder in jobs
-    ]
-    table = report.sweep_table([(data, *tables) for (data, _), tables in zip(jobs, read, strict=True)])
+    def read(path: Path) -> list[results.Row]:
+        return results.read_rows(path) if path.is_file() else []
+
+    runs = [(data, read(folder / "rows.csv"), read(folder / "floors.csv")) for data, folder in jobs]
+    table = report.sweep_table(runs)
     path = jobs[0][1].parent / "table.txt"
     results.write_text_atomically(path, table + "\n")
     print(f"{table}\ntable: {path}")

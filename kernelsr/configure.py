@@ -21,10 +21,12 @@ from kernelsr.data import Scenario, generator
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
 from kernelsr.learner import KernelPrior
-from kernelsr.metrics import BOUND, FLOORS
+from kernelsr.metrics import BASELINE, BOUND, FLOORS
+from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
 from kernelsr.problem import Estimate, Problem, Progress
+from kernelsr.restorers.realesrgan import CARRIER, RealEsrgan
 
 
 def device_of(name: str) -> torch.device:
@@ -93,7 +95,7 @@ def reference_images(
     """Images to hold an estimate against: (method, image, suffix of its columns).
 
     The non-blind restorer (our USRNet where none is chosen) with the mean kernel and, the upper bound, with ``kernel``, the
-    one that made the LR image.
+    one that made the LR image. At x4 the feed-forward Real-ESRGAN, where the extra ``baselines`` is installed.
     """
     chosen = "_target_" in cfg.nonblind
     reference = cfg.copy()
@@ -104,6 +106,8 @@ def reference_images(
         image = None if used is None else restore(reference, problem, used, name)
         if image is not None:
             yield f"{label} + {restorer}", image, "_nonblind" if chosen else ""
+    if problem.scale == 4 and available(CARRIER):
+        yield BASELINE, RealEsrgan(problem, torch.Generator())(mean_kernel(problem)), ""
 
 
 def part(cfg: DictConfig, group: str, problem: Problem, rng: torch.Generator) -> Any:
@@ -178,7 +182,13 @@ def estimate(
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
     problem = Problem(read_image(image), scale, kernel_size, centre)
-    choices = {"prior": prior, "restorer": restorer, "nonblind": nonblind, "start": start, "experiment": experiment}
+    choices: dict[str, str | int | None] = {
+        "prior": prior,
+        "restorer": restorer,
+        "nonblind": nonblind,
+        "start": start,
+        "experiment": experiment,
+    }
     choices["solver.steps"] = steps
     words = [f"{key}={value}" for key, value in choices.items() if value is not None]
     words += [f"scale={problem.scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']

@@ -20,6 +20,7 @@ from kernelsr.restorers import Bicubic
 
 FLOORS = ("floor: mean kernel", "floor: bicubic, unaligned", "floor: bicubic, aligned")
 BOUND = "bound: true kernel"
+BASELINE = "baseline: Real-ESRGAN"
 
 
 def luma(image: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _linear_ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     tick = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    return [round(i * tick, 12) for i in range(math.ceil(low / tick), math.floor(high / tick) + 1)]
+    return [float(f"{i * tick:.12g}") for i in range(math.ceil(low / tick), math.floor(high / tick) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

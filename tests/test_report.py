@@ -277,3 +277,9 @@ def test_the_report_needs_no_matplotlib() -> None:
     code = "import sys, kernelsr.report; sys.exit('matplotlib' in sys.modules)"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_single_tiny_loss_has_a_curve() -> None:
+    """A solver without a loop shows one step, and its closed form explains y to rounding."""
+    drawn = pictures.curve([1], [1.9e-13], log=True)
+    assert drawn is not None and all(0 < float(text) < 1e-11 for _, text in drawn.y_ticks)
