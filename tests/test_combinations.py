@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import photograph
+from cases import needs, photograph
 from test_contracts import SMALL, composed, yamls
 
 from kernelsr.configure import scenario_of, solve
@@ -45,7 +45,8 @@ def run(words: Sequence[str], problem: Problem) -> tuple[Estimate, list[Progress
 @pytest.mark.parametrize(("prior", "restorer", "solver"), METHODS)
 def test_every_combination_runs_or_says_why_not(prior: str, restorer: str, solver: str) -> None:
     small = [word for name in (prior, restorer, solver) for word in SMALL.get(name, [])]
-    problem = posed(4 if restorer == "realesrgan" else 2)
+    needs(restorer)
+    problem = posed()
     try:
         estimate, seen = run([f"prior={prior}", f"restorer={restorer}", f"solver={solver}", *small], problem)
     except ValueError as error:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kernelsr.pictures import curve
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.report import terminal_table, write_report
 from kernelsr.results import COLUMNS, METRICS, append_row, read_rows, safe_name, save_estimate
@@ -281,5 +282,5 @@ def test_the_report_needs_no_matplotlib() -> None:
 
 def test_a_single_tiny_loss_has_a_curve() -> None:
     """A solver without a loop shows one step, and its closed form explains y to rounding."""
-    drawn = pictures.curve([1], [1.9e-13], log=True)
+    drawn = curve([1], [1.9e-13], log=True)
     assert drawn is not None and all(0 < float(text) < 1e-11 for _, text in drawn.y_ticks)
