@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -66,6 +67,10 @@ def test_jpeg_is_a_file_of_that_quality(tmp_path: Path, quality: int, colours: i
     assert packed.shape == image.shape and packed.dtype == image.dtype
     np.testing.assert_array_equal(as_8bit(packed[0].numpy()), stored)
     torch.testing.assert_close(packed * 255, (packed * 255).round(), rtol=0, atol=1e-4)
+    # Rounded to 8 bits first, not floored.
+    assert torch.equal(jpeg(image - 0.4 / 255, quality), packed) and torch.equal(
+        jpeg(image + 0.4 / 255, quality), packed
+    )
 
 
 def test_jpeg_shares_chroma_between_four_pixels() -> None:
@@ -155,6 +160,39 @@ def test_it_is_worse_than_clean_shrinking_and_still_the_image() -> None:
     # Measured: 21.3 to 27.5 dB, 24.0 on average.
     assert scores.min() > 18 and scores.max() < 31
     assert 22 < scores.mean() < 26
+
+
+def test_it_is_blur_resize_noise_jpeg_twice_and_a_sinc_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    blurred, noisy = SecondOrder._blurred, SecondOrder._noisy
+    resized, packed, finished = second_order._resized, second_order._compressed, SecondOrder._finished
+    number = {id(FIRST): "1", id(SECOND): "2"}
+
+    def recorded(name: str, step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(*arguments: object) -> Tensor:
+            order = next((number[id(a)] for a in arguments if id(a) in number), "")
+            before, after = next(a for a in arguments if isinstance(a, Tensor)), step(*arguments)
+            steps.append(name + order)
+            if name == "resize":
+                relative = after.shape[2] / (before.shape[2] if order == "1" else 48)
+                low, high = (0.15, 1.5) if order == "1" else (0.3, 1.2)
+                assert low - 0.02 <= relative <= high + 0.02
+            return after
+
+        return run
+
+    monkeypatch.setattr(SecondOrder, "_blurred", recorded("blur", blurred))
+    monkeypatch.setattr(SecondOrder, "_noisy", recorded("noise", noisy))
+    monkeypatch.setattr(SecondOrder, "_finished", recorded("finish", finished))
+    monkeypatch.setattr(second_order, "_resized", recorded("resize", resized))
+    monkeypatch.setattr(second_order, "_compressed", recorded("jpeg", packed))
+    ends = []
+    for seed in range(20):
+        steps.clear()
+        SecondOrder()(photograph(192).float(), 4, rng(seed))
+        assert steps[:7] == ["blur1", "resize1", "noise1", "jpeg1", "blur2", "resize2", "noise2"]
+        ends.append(steps[7:])
+    assert sorted({tuple(end) for end in ends}) == [("finish", "jpeg2"), ("jpeg2", "finish")]
 
 
 def test_lr_pixels_lie_on_the_aligned_grid() -> None:
