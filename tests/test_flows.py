@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments import train_flow
 from kernelsr import flows, kernels, official, official_flow
-from kernelsr.families import AnisotropicGaussian
+from kernelsr.families import AnisotropicGaussian, Disk, KernelFamily, LinearMotion, RandomMotion
 
 SCALES = [2, 3, 4, 8]
 # Of the authors' weights on our validation grid, nats.
@@ -348,3 +348,54 @@ def test_training_raises_the_likelihood_and_resumes_to_the_same_numbers(
     assert [row[:3] for row in again] == [row[:3] for row in curve]
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in straight.state_dict().items())
     assert not straight.training
+
+
+@pytest.mark.parametrize("family", [LinearMotion(), RandomMotion(), Disk()], ids=str)
+def test_a_flow_learns_any_family(
+    family: KernelFamily, tiny: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of 200 kernels, not of 50,000: some that come later lie above it.
+    monkeypatch.setattr(train_flow, "peak", lambda family, problem, seed: family(200, problem, rng(seed)).max().item())
+    posed = problem(2, dtype=torch.float32, kernel_size=9)
+    cfg = OmegaConf.create({**tiny, "epochs": 2})
+    with torch.random.fork_rng():
+        flow, curve = train_flow.train(cfg, family, posed, tmp_path / "x.checkpoint")
+    # Measured: 5 (random motion) to 30 nats (disks) from the first epoch's end to the second's.
+    assert curve[1][2] > curve[0][2] + 3 and curve[1][1] > curve[0][1] + 3
+    kernel = family(50, posed, rng(9))
+    # Most pixels are zero, and what lies above the peak is cut and not lost.
+    assert torch.isfinite(flow.to_data(kernel)).all() and torch.isfinite(flow.to_data(3 * kernel, rng())).all()
+    torch.testing.assert_close(flow.decode(flow.encode(kernel)), kernel, rtol=0, atol=2e-3)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tiny: dict[str, object], tmp_path: Path) -> None:
+    posed, checkpoint = problem(2, dtype=torch.float32, kernel_size=7), tmp_path / "x.checkpoint"
+    cfg = OmegaConf.create({**tiny, "epochs": 1})
+    with torch.random.fork_rng():
+        train_flow.train(cfg, Disk(2.0), posed, checkpoint)
+        with pytest.raises(ValueError, match=r"of another training \(Disk\(radius=2.0\).*remove it, or set name="):
+            train_flow.train(cfg, LinearMotion(3.0), posed, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("choice", "family", "kernel_size", "centre", "name"),
+    [
+        ("aniso", AnisotropicGaussian(), 0, "fkp", "kernelsr/weights/flow_x3"),
+        ("aniso", AnisotropicGaussian("released"), 0, "fkp", "outputs/flows/flow_aniso_x3"),
+        ("aniso", AnisotropicGaussian(), 0, "aligned", "outputs/flows/flow_aniso_x3_k15_aligned"),
+        ("motion", LinearMotion(), 0, "fkp", "outputs/flows/flow_motion_x3"),
+        ("motion", LinearMotion(), 23, "fkp", "outputs/flows/flow_motion_x3_k23_fkp"),
+    ],
+)
+def test_only_the_bundled_recipe_writes_the_bundled_flows(
+    choice: str, family: KernelFamily, kernel_size: int, centre: str, name: str, tmp_path: Path
+) -> None:
+    posed = problem(3, 24, kernel_size=kernel_size, centre=centre)
+    empty = {"scale": 3, "name": None, "out": None, "results": None, "overwrite": True}
+    out, stem, results = train_flow.destination(OmegaConf.create(empty), family, choice, posed)
+    assert (out / stem).as_posix() == name
+    assert results.as_posix() == ("experiments/results" if "weights" in name else "outputs/flows")
+    (tmp_path / "mine.safetensors").write_text("a flow of last week")
+    own = OmegaConf.create({**empty, "name": "mine", "out": str(tmp_path), "overwrite": False})
+    with pytest.raises(ValueError, match=r"mine\.safetensors is there already; set name="):
+        train_flow.destination(own, family, choice, posed)
