@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernelsr import adversaries, crops, degradation, families, kernels, losses, priors
+from kernelsr import adversaries, crops, degradation, families, kernels, losses, metrics, priors
 from kernelsr.learner import KernelPrior
 from kernelsr.priors import deep_linear
 from kernelsr.problem import Problem, Progress
@@ -343,6 +343,7 @@ def test_what_is_insignificant_is_taken_off() -> None:
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(finished(kernel, 0, 5.0), kernels.normalise(kernels.recentre(kernel, 5.0)))
     torch.testing.assert_close(finished(kernel, 121, 5.0), finished(kernel, 0, 5.0))
+    torch.testing.assert_close(finished(kernel - 0.3, 0, 5.0), finished((kernel - 0.3).clamp(min=0), 0, 5.0))
 
 
 # --- the game
@@ -506,8 +507,51 @@ def test_what_cannot_play_is_told_why() -> None:
         adversarial(problem, prior, Bicubic(problem, rng()))
     with pytest.raises(ValueError, match=r"Silent learns nothing; choose prior=deep_linear"):
         adversarial(problem, Silent(), None)
-    with pytest.raises(ValueError, match="steps is 0"):
-        adversarial(problem, prior, None, steps=0)
+    for setting, value in (("steps", 0), ("batch", 0), ("prior_moves", 0), ("patch", 4), ("patch", 1)):
+        with pytest.raises(ValueError, match=f"{setting} is {value}"):
+            adversarial(problem, prior, None, **{setting: value})
     tiny = posed(2, 18)
     with pytest.raises(ValueError, match=r"needs 19 pixels a side.*the image has 18; choose solver=joint"):
         adversarial(tiny, priors.Softmax(tiny, rng()), None)
+
+
+# --- does it learn?
+
+
+def dead_leaves(side: int, count: int = 4000) -> Tensor:
+    """An image (1, 1, side, side) of opaque discs whose radii follow r^-3, so that it looks alike at every scale."""
+    draws = torch.rand(count, 4, generator=rng())
+    smallest, largest = 1.5, side / 3
+    radii = (smallest**-2 - draws[:, 2] * (smallest**-2 - largest**-2)) ** -0.5
+    place, image = torch.arange(side), torch.full((side, side), 0.5)
+    for (row, column, _, grey), radius in zip((draws * torch.tensor([side, side, 1, 1])).tolist(), radii, strict=True):
+        image[(place[:, None] - row) ** 2 + (place - column) ** 2 < radius**2] = grey
+    return image[None, None]
+
+
+def gaussian(variances: tuple[float, float], middle: float) -> Tensor:
+    numbers = (torch.tensor([value]).double() for value in (*variances, 0.4))
+    kernel = families.gaussian_kernel(*numbers, kernel_size=11, scale=2).float()
+    return kernels.normalise(kernels.recentre(kernel, middle))
+
+
+def test_the_game_finds_the_kernel_of_a_texture_that_recurs() -> None:
+    """From the isotropic mean kernel to a narrow, slanted one.
+
+    Patches recur exactly where the sharp image has a third of the kernel's blur itself: then y's own blur, (1/3 + 1) / 4 of
+    the kernel's in its pixels, is the same after one more degradation.
+    """
+    truth = gaussian((0.8, 4.0), 4.5)
+    sharp = degradation.degrade(dead_leaves(192), gaussian((0.8 / 3, 4.0 / 3), 5.0), 1)
+    problem = Problem(degradation.degrade(sharp, truth, 2).clamp(0, 1), 2)
+    prior = priors.Gaussian(problem, rng(), lr=3e-3, start=0)
+    critic = partial(adversaries.Critic, channels=16, lr=2e-3)
+    kernel, _ = play(prior, problem, 400, adversary=critic, batch=4, seed=2)
+    error = metrics.variance_error(kernel, truth)
+    margin = metrics.kernel_psnr(kernel, truth) - metrics.kernel_psnr(kernel, truth.mT)
+    # Measured with seeds 0 to 4: errors of 0.07 to 0.43, margins of 2.9 to 20 dB; the mean kernel has 1.31 and 0. The game is
+    # no sure thing: on other textures of this sort, errors reach 0.96 in so few steps.
+    print(f"relative error of the variances {error:.2f}, {margin:.1f} dB nearer than the kernel turned round")
+    assert metrics.variance_error(families.mean_kernel(problem), truth) > 1.2
+    assert error < 0.65
+    assert margin > 2

@@ -29,7 +29,7 @@ def adversarial(
     batch: int = 1,
     adversary_moves: int = 1,
     prior_moves: int = 1,
-    significant: int = 40,
+    significant: int = 0,
     seed: int = 0,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
@@ -54,7 +54,12 @@ def adversarial(
     Returns:
         The last kernel, of unit sum and at the convention's centre, which the game leaves free; no image.
     """
-    _refuse(prior, restorer, steps)
+    _refuse(prior, restorer)
+    for name, value in (("steps", steps), ("batch", batch), ("prior_moves", prior_moves)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; the game needs at least one")
+    if patch < 3 or patch % 2 == 0:
+        raise ValueError(f"patch is {patch}; it must be odd and at least 3")
     rng, player = torch.Generator().manual_seed(seed), prior.one_pass()
     scale = round(problem.scale ** (1 / prior.passes))
     size = player().shape[-1]
@@ -86,14 +91,13 @@ def degrade_crops(source: Tensor, kernel: Tensor, scale: int) -> Tensor:
 
 
 def finished(kernel: Tensor, significant: int, middle: float) -> Tensor:
-    """A kernel (1, 1, K, K) without its insignificant values, its centre of mass at ``middle``, of sum 1.
+    """A kernel (1, 1, K, K) without negative and insignificant values, its centre of mass at ``middle``, of sum 1.
 
     The game sees the distribution of patches only, which a shift does not change; the convention decides where it lies.
     """
     if 0 < significant < kernel.numel():
-        threshold = 0.75 * kernel.flatten().sort(descending=True).values[significant]
-        kernel = (kernel - threshold).clamp(min=0)
-    return kernels.normalise(kernels.recentre(kernel, middle))
+        kernel = kernel - 0.75 * kernel.flatten().sort(descending=True).values[significant]
+    return kernels.normalise(kernels.recentre(kernel.clamp(min=0), middle))
 
 
 @torch.no_grad()
@@ -136,10 +140,8 @@ def _fitted(problem: Problem, crop: int, patch: int, size: int, scale: int) -> t
     return y, played, side, seen
 
 
-def _refuse(prior: KernelPrior, restorer: Restorer | None, steps: int) -> None:
+def _refuse(prior: KernelPrior, restorer: Restorer | None) -> None:
     """What this solver cannot work with, in a sentence."""
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; a solver needs at least one")
     if restorer is not None:
         raise ValueError(
             "solver=adversarial makes no image while it seeks the kernel; choose restorer=none, and nonblind=usrnet for an "
