@@ -13,7 +13,7 @@ import torch
 from kernelsr import families, kernels, metrics
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
-from kernelsr.families import AnisotropicGaussian, gaussian_kernel
+from kernelsr.families import AnisotropicGaussian, LinearMotion, gaussian_kernel
 from kernelsr.images import read_image
 from kernelsr.problem import Estimate, Problem, Truth
 
@@ -127,6 +127,12 @@ def test_variance_error_sees_each_axis_and_the_angle() -> None:
     delta = torch.zeros(1, 1, 31, 31)
     delta[..., 15, 15] = 1
     assert math.isnan(metrics.variance_error(truth, delta))
+    for seed in range(20):
+        posed = Problem(torch.zeros(1, 1, 32, 32), 4)
+        line = LinearMotion()(1, posed, torch.Generator().manual_seed(seed))
+        assert math.isnan(metrics.variance_error(truth, line))
+    narrowest = gaussian(0.35, 0.35)
+    assert metrics.variance_error(narrowest, narrowest) == pytest.approx(0, abs=1e-9)
 
 
 def test_shift_tolerance_forgives_position_and_nothing_else() -> None:
