@@ -341,6 +341,7 @@ def test_every_group_has_a_test() -> None:
     groups = {path.name for path in Path(CONF).iterdir() if path.is_dir()}
     assert groups == {
         "adversary",
+        "range",
         "data",
         "family",
         "prior",
@@ -351,6 +352,12 @@ def test_every_group_has_a_test() -> None:
         "experiment",
         "seeds",
     }
+
+
+@pytest.mark.parametrize("name", ["matched", "released"])
+def test_the_range_of_dkps_proposals_has_a_name(name: str) -> None:
+    for words in (["prior=dkp"], ["experiment=dip_dkp"], ["experiment=diff_dkp"]):
+        assert composed([*words, f"range={name}"]).prior.family.variances == name
 
 
 @pytest.mark.parametrize("name", yamls("nonblind"))
