@@ -47,6 +47,7 @@ NOT_RANDOM = {
     "gaussian",
     "fkp",
     "inr",
+    "spectral",
     "repeated",
     "bicubic",
     "wiener",
@@ -428,9 +429,22 @@ def test_the_released_seeds_fix_noise_and_latent() -> None:
 
 
 @pytest.mark.parametrize("base", [name for name in yamls("prior") if name != "dkp"])
-def test_any_prior_can_be_made_dynamic(base: str) -> None:
-    estimate, _ = run([f"prior@prior.base={base}", "prior.rehearsal=2", "restorer=bicubic", "solver=joint"])
+def test_any_prior_that_learns_can_be_made_dynamic(base: str) -> None:
+    words = [f"prior@prior.base={base}", "prior.rehearsal=2", "restorer=bicubic", "solver=joint"]
+    if build("prior", base, problem(2)).optimizer is None:
+        with pytest.raises(ValueError, match="choose another with prior@prior.base="):
+            run(words)
+        return
+    estimate, _ = run(words)
     assert estimate.kernel.shape == (1, 1, 11, 11) and torch.isfinite(estimate.kernel).all()
+
+
+@pytest.mark.parametrize("base", ["double_dip", "fkp", "inr"])
+@pytest.mark.parametrize("family", [name for name in yamls("family") if name not in ("folder", "levin", "usrnet12")])
+def test_dkp_takes_proposals_of_any_family(family: str, base: str) -> None:
+    words = [f"family@prior.family={family}", f"prior@prior.base={base}", "prior.rehearsal=2", "restorer=bicubic"]
+    estimate, _ = run([*words, "prior.listen_every=1"])
+    assert torch.isfinite(estimate.kernel).all()
 
 
 @pytest.mark.parametrize("name", yamls("solver"))

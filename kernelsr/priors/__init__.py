@@ -8,5 +8,6 @@ from kernelsr.priors.inr import Inr
 from kernelsr.priors.network import Network
 from kernelsr.priors.repeated import Repeated
 from kernelsr.priors.softmax import Softmax
+from kernelsr.priors.spectral import Spectral
 
-__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Inr", "Network", "Repeated", "Softmax"]
+__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Inr", "Network", "Repeated", "Softmax", "Spectral"]

@@ -29,6 +29,9 @@ class Dynamic(KernelPrior):
         listen_every: solver steps from one Monte-Carlo step to the next.
         samples: random kernels in each Monte-Carlo step.
         every: solver steps whose gradients make one kernel step.
+
+    Raises:
+        ValueError: the base learns nothing.
     """
 
     def __init__(
@@ -45,6 +48,11 @@ class Dynamic(KernelPrior):
     ):
         super().__init__()
         self.base = base(problem, rng)
+        if self.base.optimizer is None:
+            raise ValueError(
+                f"prior=dkp teaches its base random kernels, and {type(self.base).__name__} learns nothing; choose another "
+                "with prior@prior.base= (and start=spectral to begin at the spectral fit)"
+            )
         self.family = family or AnisotropicGaussian("released")
         self.problem, self.rng = problem, rng
         self.listen_every, self.samples, self.every = listen_every, samples, every

@@ -28,8 +28,8 @@ class Inr(KernelPrior):
     """A softmax of a coordinate network (an implicit neural representation) over the kernel's pixels, for any shape.
 
     After KernelFusion, Heinimann et al. (2025), section 4.3, which makes kernels this way because networks that make them
-    pixel by pixel favour Gaussians. u is the offset from the convention's centre in half supports; the network, of sines, adds to the logarithm of the mean
-    kernel. Its last layer starts at zero, so that it starts as the mean kernel.
+    pixel by pixel favour Gaussians. u is the offset from the convention's centre in half supports; the network, of sines,
+    adds to the logarithm of the mean kernel. Its last layer starts at zero, so that it starts as the mean kernel.
 
     Args:
         lr: Adam's step.

@@ -1,0 +1,175 @@
+"""A Gaussian kernel that is read off the spectrum of the LR image, without a loop.
+
+Frequencies are in cycles an HR pixel, (row, column); an image's spectrum is the expectation of its periodogram.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import OptimizeResult, minimize
+from torch import Tensor
+
+from kernelsr import kernels
+from kernelsr.families import fkp_variances
+from kernelsr.learner import KernelPrior
+from kernelsr.problem import Problem
+
+PHOTOGRAPHS = {
+    "level": (-4.0, 3.0),
+    "slope": (-2.8, 0.55),
+    "cos2": (0.0, 0.8),
+    "sin2": (0.0, 0.65),
+    "cos4": (0.2, 0.55),
+}
+"""Mean and spread over photographs of log S(f) = level + slope log |10 f| + cos2 cos 2t + sin2 sin 2t + cos4 cos 4t.
+
+t is the angle of f. Rounded from experiments/measure_spectra.py; but the level, which is that of waves of ten pixels, may be
+anything, and no direction is preferred to the one across it.
+"""
+SHAPE, NOISE = slice(5, 8), 8  # where the unknowns of the kernel stand after those of the image, and that of the noise
+REACH = 7.0  # how many spreads an unknown may lie from its mean
+EIGHT_BITS = 1 / (255 * math.sqrt(12))  # the standard deviation of rounding to 8 bits
+
+
+class Spectral(KernelPrior):
+    """The Gaussian that explains y's spectrum best, together with a power law for the image; nothing learns afterwards.
+
+    The periodogram of y is expected to be the mean over the s*s aliases of |H|^2 S, plus the noise: H of a Gaussian kernel of
+    any covariance, S of a photograph. Its Whittle likelihood times what is known beforehand of all unknowns is maximised by
+    L-BFGS in float64. The kernel's position is the convention's: a spectrum tells none.
+
+    ``slope`` and ``noise_std`` are what it found besides.
+
+    Args:
+        trust: how many independent numbers a pixel of y is worth. It would be 1/2 were photographs Gaussian and their
+            spectra of this form.
+        window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
+        spread: how well the kernel is known beforehand, about an isotropic one of the FKP range: standard deviation of the
+            logarithm of its mean variance, and of the two components of its stretch.
+
+    Raises:
+        ValueError: the window is too small for a spectrum.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        trust: float = 0.05,
+        window: int = 32,
+        spread: tuple[float, float] = (0.5, 0.35),
+    ):
+        super().__init__()
+        if window < 8:
+            raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
+        grey = problem.lr[0].detach().mean(0).cpu().double()
+        # The mean of the logarithms of variances lies about 0.2 below the logarithm of their mean.
+        size = math.log(sum(fkp_variances(problem.scale)) / 2) - 0.2
+        kernel = {"size": (size, spread[0]), "stretch": (0.0, spread[1]), "skew": (0.0, spread[1])}
+        noise = {"noise": (2 * math.log(max(problem.noise_std, EIGHT_BITS)), 2.0)}
+        unknowns = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise).fit(trust * grey.numel())
+        self.slope, self.noise_std = unknowns[1].item(), (unknowns[NOISE] / 2).exp().item()
+        self.register_buffer("kernel", gaussian(covariance(unknowns[SHAPE]), problem).to(problem.lr))
+
+    def forward(self) -> Tensor:
+        return self.get_buffer("kernel")
+
+
+class Whittle:
+    """The likelihood of an image's periodogram, Whittle (1953): a sum over frequencies of log M + P / M.
+
+    Args:
+        grey: (h, w).
+        known: mean and spread of each unknown, in the order of PHOTOGRAPHS, size, stretch, skew, noise.
+    """
+
+    def __init__(self, grey: Tensor, scale: int, window: int, known: dict[str, tuple[float, float]]):
+        self.mean, self.spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
+        power = periodogram(grey, window)
+        rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64) for side in power.shape)
+        rows, columns = torch.meshgrid(rows, columns, indexing="ij")
+        # Hann's window mixes neighbours, which the steep rise towards DC does not bear.
+        far = (rows * power.shape[0]) ** 2 + (columns * power.shape[1]) ** 2 > 1.5**2
+        self.power = power[far].clamp(min=1e-4 * EIGHT_BITS**2)
+        # Frequency f of y is made of (f + i) / s, i = 0, ..., s - 1 along each axis.
+        aliases = torch.arange(scale, dtype=torch.float64)
+        down, right = (((f[far][:, None] + aliases) / scale + 0.5) % 1 - 0.5 for f in (rows, columns))
+        down, right = (f.flatten(1) for f in torch.broadcast_tensors(down[:, :, None], right[:, None, :]))
+        angle, length = 2 * torch.atan2(down, right), torch.hypot(down, right)
+        features = [torch.ones_like(length), (10 * length).log(), angle.cos(), angle.sin(), (2 * angle).cos()]
+        # The logarithm of |H|^2 is linear in the covariance as that of S is in its unknowns.
+        blur = [-4 * math.pi**2 * product for product in (down**2, 2 * down * right, right**2)]
+        self.features = torch.stack(features + blur, 2)
+
+    def expected(self, unknowns: Tensor) -> Tensor:
+        """M, the periodogram that the unknowns lead to."""
+        (down, mixed), (_, right) = covariance(unknowns[SHAPE])
+        coefficients = torch.cat([unknowns[: SHAPE.start], torch.stack([down, mixed, right])])
+        return (self.features @ coefficients).exp().mean(1) + unknowns[NOISE].exp()
+
+    def fit(self, weight: float) -> Tensor:
+        """The likeliest unknowns, where all frequencies together count as ``weight`` numbers."""
+
+        def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
+            deviation = torch.tensor(point, requires_grad=True)
+            expected = self.expected(self.mean + self.spread * deviation)
+            likelihood = (expected.log() + self.power / expected).mean()
+            total = likelihood + deviation.square().sum() / (2 * weight)
+            (gradient,) = torch.autograd.grad(total, deviation)
+            return total.item(), gradient.numpy()
+
+        # What is weak in y's spectrum may be noise or the aliases of a narrow kernel: the likelihood has a summit for each.
+        quiet = (self.power.quantile(0.1).log() - self.mean[NOISE]) / self.spread[NOISE]
+        summits = [self._climbed(loss, noise) for noise in (0.0, quiet.item())]
+        best = min(summits, key=lambda summit: summit.fun)
+        return self.mean + self.spread * torch.from_numpy(best.x)
+
+    def _climbed(self, loss: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: float) -> OptimizeResult:
+        start = torch.zeros_like(self.mean)
+        start[NOISE] = noise
+        start[0] = (self.power / self.expected(self.mean + self.spread * start)).log().mean() / self.spread[0]
+        start = start.clamp(-REACH, REACH)
+        return minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=[(-REACH, REACH)] * len(start))
+
+
+def periodogram(grey: Tensor, window: int) -> Tensor:
+    """The mean periodogram of half overlapping windows of an image (h, w), each about its mean; Welch (1967).
+
+    Returns:
+        (p, q), the window's sides, or the image's where that is smaller. Of white noise it is the variance.
+    """
+    height, width = (min(window, side) for side in grey.shape)
+    taper = torch.outer(*(torch.hann_window(side, dtype=grey.dtype) for side in (height, width)))
+    powers = []
+    for top in _starts(grey.shape[0], height):
+        pieces = torch.stack([grey[top : top + height, i : i + width] for i in _starts(grey.shape[1], width)])
+        mean = (pieces * taper).sum((1, 2), keepdim=True) / taper.sum()
+        powers.append(torch.fft.fft2((pieces - mean) * taper).abs().square().mean(0))
+    return torch.stack(powers).mean(0) / taper.square().sum()
+
+
+def _starts(size: int, window: int) -> list[int]:
+    """Where windows begin that overlap by half or a little more, the first and the last at the borders."""
+    count = math.ceil(2 * (size - window) / window) + 1
+    return torch.linspace(0, size - window, count, dtype=torch.float64).round().long().tolist()
+
+
+def covariance(shape: Tensor) -> Tensor:
+    """The covariance (2, 2) with the logarithm [[size + stretch, skew], [skew, size - stretch]]."""
+    size, stretch, skew = shape
+    turned = torch.stack([torch.stack([size + stretch, skew]), torch.stack([skew, size - stretch])])
+    return torch.linalg.matrix_exp(turned)
+
+
+def gaussian(covariance: Tensor, problem: Problem) -> Tensor:
+    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre."""
+    place = torch.arange(problem.kernel_size, dtype=covariance.dtype)
+    place = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+    offset = torch.cartesian_prod(place, place)
+    distance = (offset @ torch.linalg.inv(covariance) * offset).sum(1)
+    return (-distance / 2).softmax(0).view(1, 1, problem.kernel_size, problem.kernel_size)

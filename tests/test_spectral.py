@@ -1,0 +1,139 @@
+"""The spectral fit: its model against random fields, its kernel where the model is true, and on a photograph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import normal, photograph, problem, rng
+from torch import Tensor
+
+from kernelsr import degradation, families, kernels, metrics
+from kernelsr.configure import compose_config, solve
+from kernelsr.priors import Spectral
+from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle, covariance, gaussian, periodogram
+from kernelsr.problem import Problem
+
+SHAPES = {2: (0.7, 0.5, -0.4), 4: (1.2, -0.4, 0.4)}  # logarithm of the covariance
+
+
+def field(scale: int, side: int, slope: float, seed: int) -> Tensor:
+    """A Gaussian random image (1, 1, side, side) with the spectrum 0.01 |10 f|^slope, stretched along the rows."""
+    waves = torch.fft.fftfreq(side, dtype=torch.float64)
+    down, right = torch.meshgrid(waves, waves, indexing="ij")
+    length, angle = torch.hypot(down, right), torch.atan2(down, right)
+    length[0, 0] = 1 / side
+    spectrum = 0.01 * (10 * length) ** slope * (0.5 * (2 * angle).cos() - 0.3 * (2 * angle).sin()).exp()
+    return torch.fft.ifft2(torch.fft.fft2(normal(1, 1, side, side, seed=seed)) * spectrum.sqrt()).real
+
+
+def observed(scale: int, seed: int, noise: float = 0.01, side: int = 192) -> tuple[Tensor, Tensor]:
+    """y of a random image and a Gaussian kernel, and the kernel."""
+    blank = problem(scale)
+    kernel = gaussian(covariance(torch.tensor(SHAPES[scale], dtype=torch.float64)), blank)
+    lr = degradation.degrade(field(scale, side, -2.5, seed), kernel, scale)
+    return lr + noise * normal(*lr.shape, seed=seed + 100), kernel
+
+
+def test_the_periodogram_of_white_noise_is_its_variance() -> None:
+    noise = 0.3 * normal(150, 131)
+    assert periodogram(noise, 32).shape == (32, 32)
+    far = periodogram(noise + 5, 32)[2:-1, 2:-1]  # a constant is taken out
+    assert far.mean().item() == pytest.approx(0.09, rel=0.03)
+    assert periodogram(noise[:20], 32).shape == (20, 32)
+
+
+@pytest.mark.parametrize("scale", SHAPES)
+def test_the_model_expects_what_random_images_show(scale: int) -> None:
+    truth = torch.tensor(
+        [math.log(0.01), -2.5, 0.5, -0.3, 0.0, *SHAPES[scale], 2 * math.log(0.01)], dtype=torch.float64
+    )
+    known = PHOTOGRAPHS | {name: (0.0, 1.0) for name in ("size", "stretch", "skew", "noise")}
+    models = [Whittle(observed(scale, seed)[0][0, 0], scale, 32, known) for seed in range(12)]
+    ratio = torch.stack([model.power for model in models]).mean(0) / models[0].expected(truth)
+    # Hann's window mixes a frequency with its neighbours: near DC, and where the spectrum bends, by a few percent.
+    assert ratio.mean().item() == pytest.approx(1, abs=0.08)
+    assert ratio.quantile(0.02) > 0.6 and ratio.quantile(0.98) < 1.6
+
+
+def test_the_covariance_is_the_exponential() -> None:
+    values = torch.tensor([0.4, 0.6, -0.7], dtype=torch.float64)
+    principal = torch.linalg.eigvalsh(covariance(values)).log()
+    stretch = math.hypot(0.6, 0.7)
+    torch.testing.assert_close(principal, torch.tensor([0.4 - stretch, 0.4 + stretch], dtype=torch.float64))
+    wide = problem(2, 40, kernel_size=41, centre="aligned")
+    kernel = gaussian(covariance(values), wide)
+    torch.testing.assert_close(kernels.moments(kernel)[0], covariance(values), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(kernels.centroid(kernel)[0], torch.full((2,), 20.5).double())
+
+
+@pytest.mark.parametrize("scale", SHAPES)
+def test_it_finds_the_kernel_where_its_model_is_true(scale: int) -> None:
+    errors = []
+    for seed in range(3):
+        lr, kernel = observed(scale, seed, noise=0.002, side=192 * scale)
+        lr = 0.5 + 0.4 * lr / lr.abs().max()
+        # All that is known beforehand counts for nothing against the likelihood of Gaussian fields.
+        prior = Spectral(Problem(lr, scale), rng(), trust=0.5, spread=(3.0, 3.0))
+        errors.append(metrics.variance_error(prior(), kernel))
+    print(f"x{scale}: {errors}")
+    assert max(errors) < 0.2 and sum(errors) / 3 < 0.12
+
+
+def test_it_tells_noise_from_aliases() -> None:
+    hr = photograph()
+    kernel = families.mean_kernel(problem(2))
+    lr = degradation.degrade(hr, kernel, 2)
+    for level in (3 / 255, 8 / 255):
+        noisy = Problem((lr + level * normal(*lr.shape, seed=7)).clamp(0, 1), 2)
+        for posed in (noisy, replace(noisy, noise_std=level / 2)):
+            prior = Spectral(posed, rng())
+            # The spectrum is that of the mean over three channels.
+            assert prior.noise_std == pytest.approx(level / math.sqrt(3), rel=0.2)
+            assert metrics.variance_error(prior(), kernel) < 0.3
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("centre", ["fkp", "aligned"])
+def test_it_reads_the_kernel_off_a_photograph(scale: int, centre: str) -> None:
+    hr = photograph(192, torch.float32)
+    numbers = (torch.tensor([value], dtype=torch.float64) for value in (0.3 * scale, 1.2 * scale, 2.2))
+    kernel = families.gaussian_kernel(*numbers, kernel_size=4 * scale + 3, scale=scale, centre=centre)
+    lr = (degradation.degrade(hr, kernel.float(), scale).clamp(0, 1) * 255).floor() / 255
+    posed = Problem(lr, scale, centre=centre)
+    prior, mean = Spectral(posed, rng()), families.mean_kernel(posed)
+    psnr, floor = metrics.kernel_psnr(prior(), kernel), metrics.kernel_psnr(mean, kernel)
+    error, its = metrics.variance_error(prior(), kernel), metrics.variance_error(mean, kernel)
+    print(f"x{scale} {centre}: {psnr:.1f} dB, {error:.3f}; mean kernel {floor:.1f} dB, {its:.3f}")
+    assert prior.optimizer is None and not list(prior.parameters())
+    # Measured: 61.8/65.3/58.2 dB, 0.055/0.051/0.198; the mean kernel 38.3/42.7/46.0 dB, 1.8.
+    assert psnr > floor + 9 and error < 0.3 < its
+    # A turned photograph has a turned kernel.
+    turned = Spectral(Problem(lr.transpose(2, 3).contiguous(), scale, centre=centre), rng())()
+    torch.testing.assert_close(turned, prior().transpose(2, 3), rtol=0, atol=1e-3)
+
+
+def test_any_image_has_a_spectrum() -> None:
+    ramp = (torch.arange(40.0)[:, None] / 40).expand(1, 1, 40, 40).contiguous()
+    for lr in (
+        torch.zeros(1, 3, 24, 24),
+        torch.full((1, 1, 24, 30), 0.3),
+        ramp,
+        torch.rand(1, 7, 6, 50, generator=rng()),
+    ):
+        kernel = Spectral(Problem(lr, 2), rng())()
+        assert kernel.dtype == torch.float32 and torch.isfinite(kernel).all()
+    with pytest.raises(ValueError, match="window is 4"):
+        Spectral(problem(2), rng(), window=4)
+
+
+def test_the_command_line_needs_no_loop() -> None:
+    seen: list[int] = []
+    posed = problem(2, dtype=torch.float32)
+    estimate = solve(
+        compose_config(["prior=spectral", "scale=2"]), posed, "a", lambda progress: seen.append(progress.step)
+    )
+    assert seen == [0] and estimate.image is not None
+    torch.testing.assert_close(estimate.kernel, Spectral(posed, rng())())
