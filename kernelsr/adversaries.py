@@ -44,7 +44,7 @@ class Discriminator(Adversary):
     Args:
         lr: Adam's step (beta1 0.5).
         decay_every: moves after which the step is divided by 10.
-        noise: standard deviation of the noise on all that it is trained with, on the [-1, 1] scale.
+        noise: standard deviation of the noise on all that it sees, on the [-1, 1] scale.
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class Discriminator(Adversary):
         return ((1 - self(self._noisy(real))).mean() + self(self._noisy(fake)).mean()) / 2
 
     def exposure(self, fake: Tensor) -> Tensor:
-        return (1 - self(fake)).mean()
+        # With the noise that it is trained with. Without, batch norm enlarges the contrast of the generator's first images,
+        # which is 1e-8, to that of photographs, and a gradient 1e8 times the constraints' drowns them for hundreds of steps.
+        return (1 - self(self._noisy(fake))).mean()
 
     def move(self) -> None:
         super().move()
