@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from kernelsr import unrolled
+from kernelsr.colours import from_threes, in_threes
 from kernelsr.kernels import normalise
 from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
-
-COLOURS = 3
 
 
 class Usrnet(Restorer):
@@ -45,15 +44,11 @@ class Usrnet(Restorer):
         self.scale, self.channels = problem.scale, problem.lr.shape[1]
         # Channels last is the layout of the fast convolutions; results differ by rounding only.
         self.network = network().to(problem.lr).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-        copies = -(-self.channels // COLOURS) * COLOURS
-        self.register_buffer("source", torch.arange(copies, device=problem.lr.device).clamp(max=self.channels - 1))
-        self.lr = problem.lr
+        self.register_buffer("lr", in_threes(problem.lr))
         self.register_buffer("level", problem.lr.new_full((1, 1, 1, 1), level))
 
     def forward(self, kernel: Tensor) -> Tensor:
-        source, kernel = self.get_buffer("source"), normalise(kernel)
-        groups = self.lr[:, source].split(COLOURS, 1)
+        kernel, level = normalise(kernel), self.get_buffer("level")
         # One group after the other: two hundred channels at once would need the memory of seventy images.
-        restored = torch.cat([self.network(group, kernel, self.scale, self.get_buffer("level")) for group in groups], 1)
-        total = restored.new_zeros(1, self.channels, *restored.shape[2:]).index_add(1, source, restored)
-        return total / source.bincount().view(1, -1, 1, 1)
+        groups = [self.network(group, kernel, self.scale, level) for group in self.get_buffer("lr").split(1)]
+        return from_threes(torch.cat(groups), self.channels)
