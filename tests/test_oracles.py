@@ -69,7 +69,7 @@ ORACLES = {
     "softmax": Oracle(partial(priors.Softmax, lr=0.1), 0, (52.1, 0.172), 48, 0.4),
     "gaussian": Oracle(priors.Gaussian, 0, (71.5, 0.011), 65, 0.03),
     "network": Oracle(partial(priors.Network, lr=1e-3, hidden=200), 0, (52.1, 0.161), 48, 0.4),
-    "inr": Oracle(priors.Inr, 0, (68.3, 0.022), 58, 0.15),
+    "inr": Oracle(partial(priors.Inr, lr=3e-3), 0, (68.3, 0.022), 58, 0.15),
     "flow": Oracle(priors.Flow, 300, (68.7, 0.031), 58, 0.15),
     "dynamic": Oracle(
         partial(priors.Dynamic, base=SMALL_NETWORK, family=MATCHED, rehearsal=50), 300, (56.8, 0.220), 50, 0.5
@@ -109,7 +109,7 @@ def test_a_coordinate_network_finds_kernels_of_any_shape(family: families.Kernel
     blank = Problem(torch.zeros(1, 1, 32, 32, dtype=torch.float64), 2)
     truth = family(1, blank, rng(1))
     problem, hr = posed(truth)
-    prior = priors.Inr(problem, rng(), start=0)
+    prior = priors.Inr(problem, rng(), lr=3e-3, start=0)
     before = metrics.kernel_psnr(prior(), truth)
     found = metrics.kernel_psnr(solvers.joint(problem, prior, KnownImage(hr), steps=300, ssim_steps=0).kernel, truth)
     # Measured: a line 33.4 -> 65.1, a random walk 30.5 -> 70.0 dB; free logits end at 53-55.

@@ -75,11 +75,8 @@ class Flow(KernelPrior):
         self.latent.mul_((self.flow.kernel_size - 1) / self.latent.norm())
 
     def begin_at(self, kernel: Tensor) -> None:
-        """At the kernel's code, then fitted by Adam on the sphere, onto which the code was projected.
-
-        A pixel brighter than the flow's brightest counts as that.
-        """
+        """At the kernel's code, then fitted by Adam on the sphere, onto which the code was projected."""
         with torch.no_grad():
-            self.latent.copy_(self.flow.encode(kernel.clamp(max=self.flow.normalization)))
+            self.latent.copy_(self.flow.encode(kernel))
         self.project_()
         super().begin_at(kernel)

@@ -45,7 +45,7 @@ class Inr(KernelPrior):
         problem: Problem,
         rng: torch.Generator,
         *,
-        lr: float = 3e-3,
+        lr: float = 1e-3,
         start: int = 76,
         hidden: int = 64,
         layers: int = 3,
