@@ -29,6 +29,7 @@ from kernelsr.official import find_image_set
 from kernelsr.problem import Problem
 
 STAGES = ("denoising", "restoring")
+PLACES = ("photos", "out", "results")  # where things lay on the machine that trained is nobody's business
 
 
 def denoising_loss(network: unrolled.UnrolledNetwork, cfg: DictConfig, clean: Tensor, rng: torch.Generator) -> Tensor:
@@ -196,12 +197,14 @@ def main(cfg: DictConfig) -> None:
     patches = Patches(cfg.photos)
     training = Training(cfg, out / f"{name}.checkpoint", device)
     training.run(patches)
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
     unrolled.save(
         training.mean.cpu(),
         out / f"{name}.safetensors",
         photographs=len(patches.names),
         licence="Apache-2.0",
-        training=OmegaConf.to_container(cfg, resolve=True),
+        training={key: value for key, value in settings.items() if key not in PLACES},
         seed=cfg.seed,
         commit=commit,
         torch=torch.__version__,
