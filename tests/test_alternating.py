@@ -82,7 +82,7 @@ def test_image_and_kernel_take_turns() -> None:
         story.append(f"step {progress.step}")
         seen.append(progress)
 
-    estimate = solvers.alternating(posed, prior, restorer, steps=3, kernel_start=1, kernel_steps=2, on_step=on_step)
+    estimate = solvers.alternating(posed, prior, restorer, steps=3, kernel_rest=0.34, kernel_steps=2, on_step=on_step)
     assert story == [
         *("image", "image 0", "step 0"),
         *("image", "image 1", "listen", "kernel 0", "kernel 1", "step 1"),
@@ -97,7 +97,7 @@ def test_image_and_kernel_take_turns() -> None:
 def test_the_kernels_gradient_never_reaches_the_image() -> None:
     posed = problem(2)
     restorer = Painter(posed, [])
-    solvers.alternating(posed, Scripted(posed, []), restorer, steps=2, kernel_start=0)
+    solvers.alternating(posed, Scripted(posed, []), restorer, steps=2, kernel_rest=0)
     assert not restorer.pixels.grad.any() if restorer.pixels.grad is not None else True
 
 
@@ -112,9 +112,7 @@ def test_a_prior_that_sees_the_true_image_finds_the_kernel(name: str) -> None:
     prior, least_psnr, most_error = ORACLES[name]
     truth, hr = true_kernel(), photograph(64, torch.float32)
     posed = Problem(degradation.degrade(hr, truth.to(hr), 2).clamp(0, 1), 2)
-    estimate = solvers.alternating(
-        posed, prior(posed, rng()), KnownImage(hr), steps=30, kernel_start=0, kernel_steps=10
-    )
+    estimate = solvers.alternating(posed, prior(posed, rng()), KnownImage(hr), steps=30, kernel_rest=0, kernel_steps=10)
     psnr, error = metrics.kernel_psnr(estimate.kernel, truth), metrics.variance_error(estimate.kernel, truth)
     print(f"{name}: {psnr:.1f} dB, {error:.3f}")
     assert psnr > least_psnr and error < most_error
@@ -127,6 +125,6 @@ def test_what_it_cannot_work_with() -> None:
         solvers.alternating(posed, prior, None)
     with pytest.raises(ValueError, match="solver=direct"):
         solvers.alternating(posed, prior.requires_grad_(False), restorer)
-    for settings in ({"steps": 0}, {"kernel_steps": 0}):
+    for settings in ({"steps": 0}, {"kernel_steps": 0}, {"kernel_rest": 1}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             solvers.alternating(posed, prior, restorer, **settings)

@@ -10,7 +10,7 @@ import torch
 from cases import normal, photograph, rng, uniform
 from torch import Tensor, nn
 
-from kernelsr import denoisers, families, restorers, solvers
+from kernelsr import denoisers, families, kernels, metrics, restorers, solvers
 from kernelsr.colours import from_threes, in_threes
 from kernelsr.degradation import degrade
 from kernelsr.denoisers import guided
@@ -149,6 +149,9 @@ def test_any_number_of_channels_and_any_size(channels: int) -> None:
     image = uniform(1, channels, 5, 6)
     assert in_threes(image).shape == (-(-channels // 3), 3, 5, 6)
     torch.testing.assert_close(from_threes(in_threes(image), channels), image)
+    copies = normal(-(-channels // 3), 3, 5, 6)
+    mean = copies.flatten(0, 1)[channels - 1 :].mean(0)
+    torch.testing.assert_close(from_threes(copies, channels)[0, -1], mean)
     problem = Problem(uniform(1, channels, 13, 7), 3, 11)
     restorer = restorers.Diffusion(problem, rng(), steps=2, noise_std=0)
     kernel = kernel_of(1, 2, 0, 2)
@@ -162,6 +165,23 @@ def test_settings_that_do_not_fit() -> None:
     for settings in ({"eta": 1.5}, {"noise_std": -0.1}, {"steps": 0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             restorers.Diffusion(problem, rng(), denoiser=Ideal, **settings)
+
+
+# Measured with 20 steps: 30.9 dB where bicubic, aligned, has 27.3; 26.1 to 26.3 where it has 25.0.
+@pytest.mark.parametrize(("variances", "scale", "margin"), [((2.0, 3.5), 2, 2.5), ((4.0, 8.0), 4, 0.5)])
+def test_the_true_kernel_beats_bicubic(variances: tuple[float, float], scale: int, margin: float) -> None:
+    hr, kernel = photograph(96, torch.float32), kernel_of(*variances, 0.7, scale)
+    problem = posed(hr, kernel, scale)
+    bicubic = metrics.psnr(restorers.Bicubic(problem, rng())(kernel), hr, border=scale)
+    right = metrics.psnr(restored(problem, kernel), hr, border=scale)
+    shifted = kernels.normalise(kernels.shift(kernel, torch.tensor([[1.5, 1.5]], dtype=torch.float64)))
+    wrong = metrics.psnr(restored(problem, shifted), hr, border=scale)
+    print(f"bicubic {bicubic:.2f}, true kernel {right:.2f}, kernel off by a pixel and a half {wrong:.2f}")
+    assert right > bicubic + margin and right > wrong + margin
+
+
+def restored(problem: Problem, kernel: Tensor) -> Tensor:
+    return solvers.nonblind(problem, kernel, restorers.Diffusion(problem, rng(), steps=20)).clamp(0, 1)
 
 
 # --- the published network

@@ -35,7 +35,9 @@ class Diffusion(Restorer):
         steps: reverse steps, respaced from DDPM's 1000.
         eta: the share of fresh noise in each step: 1 is DDPM's ancestral sampling, 0 is DDIM's deterministic one.
         noise_std: of y on the [0, 1] scale; None takes the problem's, but at least that of 8 bits. With 0 the image explains
-            y to rounding.
+            y to rounding. More than there is leaves more of the guess in the image, from which a kernel can learn that it
+            is wrong: an image that explains y with a kernel has nothing to say against it.
+        weight: of the guess in the data step, the same at each step; None follows from the noise.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Diffusion(Restorer):
         steps: int = 100,
         eta: float = 1.0,
         noise_std: float | None = None,
+        weight: float | None = None,
     ):
         super().__init__()
         if not 0 <= eta <= 1:
@@ -57,6 +60,7 @@ class Diffusion(Restorer):
         self.calls, self.eta, self.rng = steps, eta, rng
         self.scale, self.channels = problem.scale, problem.lr.shape[1]
         self.noise_std = max(problem.noise_std, EIGHT_BITS) if noise_std is None else noise_std
+        self.weight = weight
         self.done = 0
         # Channels last is the layout of the fast convolutions; results differ by rounding only.
         self.denoiser = denoiser().to(problem.lr).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,7 +98,7 @@ class Diffusion(Restorer):
     def _consistent(self, guess: Tensor, kernel: Tensor, sigma: float) -> Tensor:
         """The mean of x given y, where x is Gaussian about the guess: the less certain, the higher the noise was."""
         spread = sigma / (2 * (1 + sigma**2) ** 0.5)
-        weight = max((self.noise_std / spread) ** 2, LEAST_WEIGHT)
+        weight = max((self.noise_std / spread) ** 2 if self.weight is None else self.weight, LEAST_WEIGHT)
         # In double precision, as a wide kernel leaves little of the finest waves to divide by.
         lr = self.get_buffer("lr").double()
         return data_step(guess.double(), lr, kernel.double(), self.scale, weight).to(guess)

@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 from kernelsr.degradation import degrade
 from kernelsr.learner import KernelPrior, Restorer
 from kernelsr.problem import Estimate, Problem, Progress
-from kernelsr.solvers.joint import misfit
+from kernelsr.solvers.joint import misfit, refuse_unfinished
 
 
 def alternating(
@@ -19,7 +19,7 @@ def alternating(
     restorer: Restorer | None,
     *,
     steps: int = 100,
-    kernel_start: int = 10,
+    kernel_rest: float = 0.1,
     kernel_steps: int = 1,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
@@ -29,7 +29,7 @@ def alternating(
 
     Args:
         steps: image steps.
-        kernel_start: the image step from which the prior listens and moves; before it, the image means little.
+        kernel_rest: the share of the steps for which the kernel rests first, as the image means little at the beginning.
         kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
             and ``every`` count these.
         on_step: called after each image step.
@@ -39,6 +39,10 @@ def alternating(
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
+    if not 0 <= kernel_rest < 1:
+        raise ValueError(
+            f"kernel_rest is {kernel_rest}; it is the share of the steps for which the kernel rests, below 1"
+        )
     if kernel_steps < 1:
         raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
     if restorer is None:
@@ -51,7 +55,8 @@ def alternating(
             "solver=alternating has no kernel to move, for this prior does not learn; choose solver=direct with "
             "nonblind=diffusion"
         )
-    y, s = problem.lr, problem.scale
+    refuse_unfinished(restorer, steps)
+    y, s, first = problem.lr, problem.scale, int(kernel_rest * steps)
     for step in range(steps):
         kernel = prior().detach()
         image = restorer(kernel)
@@ -60,12 +65,12 @@ def alternating(
             restorer.step(step)
         image = image.detach()
         loss = mse_loss(degrade(image, kernel, s), y)
-        if step >= kernel_start:
+        if step >= first:
             prior.advance(partial(misfit, image, problem))
             for inner in range(kernel_steps):
                 kernel = prior()
                 loss = mse_loss(degrade(image, kernel, s), y) + prior.penalty(kernel)
                 loss.backward()
-                prior.step((step - kernel_start) * kernel_steps + inner)
+                prior.step((step - first) * kernel_steps + inner)
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
     return Estimate(image, prior().detach())
