@@ -44,6 +44,7 @@ class Discriminator(Adversary):
     Args:
         lr: Adam's step (beta1 0.5).
         decay_every: moves after which the step is divided by 10.
+        depth: number of convolutions, at least 2.
         noise: standard deviation of the noise on all that it sees, on the [-1, 1] scale.
     """
 
@@ -60,6 +61,9 @@ class Discriminator(Adversary):
         noise: float = 2 / 255,
     ):
         super().__init__()
+        for name, value, least in (("channels", channels, 1), ("depth", depth, 2), ("decay_every", decay_every, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; the discriminator needs at least {least}")
         self.rng, self.noise = rng, noise
         with initialised_from(rng):
             layers: list[nn.Module] = [spectral_norm(nn.Conv2d(problem.lr.shape[1], channels, patch, bias=False))]
@@ -115,6 +119,8 @@ class Critic(Adversary):
         weight: float = 0.1,
     ):
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels is {channels}; the critic needs at least 1")
         self.rng, self.weight = rng, weight
         layers: list[nn.Module] = []
         with initialised_from(rng):

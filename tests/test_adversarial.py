@@ -523,9 +523,29 @@ def test_what_cannot_play_is_told_why() -> None:
     for setting, value in (("steps", 0), ("batch", 0), ("prior_moves", 0), ("patch", 4), ("patch", 1)):
         with pytest.raises(ValueError, match=f"{setting} is {value}"):
             adversarial(problem, prior, None, **{setting: value})
-    tiny = posed(2, 18)
-    with pytest.raises(ValueError, match=r"needs 19 pixels a side.*the image has 18; choose solver=joint"):
-        adversarial(tiny, priors.Softmax(tiny, rng()), None)
+    with pytest.raises(ValueError, match=r"solver\.crop is 18; .* crops of at least 19 pixels"):
+        adversarial(problem, prior, None, crop=18)
+    for scale, side, least, remedy in ((2, 18, 19, "restorer=dip$"), (4, 34, 35, "or prior=repeated$")):
+        tiny = posed(scale, side)
+        with pytest.raises(ValueError, match=rf"needs {least} pixels.*has {side}; use a larger image.*{remedy}"):
+            adversarial(tiny, priors.Softmax(tiny, rng()), None)
+
+
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        (priors.DeepLinear, {"channels": 0}),
+        (priors.DeepLinear, {"decay_every": 0}),
+        (adversaries.Discriminator, {"channels": 0}),
+        (adversaries.Discriminator, {"depth": 1}),
+        (adversaries.Discriminator, {"decay_every": 0}),
+        (adversaries.Critic, {"channels": 0}),
+    ],
+)
+def test_sizes_of_no_network_are_errors(part: type, settings: dict[str, int]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; .* needs at least"):
+        part(posed(), rng(), **settings)
 
 
 # --- does it learn?

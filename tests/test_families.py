@@ -145,6 +145,13 @@ def test_device_and_dtype_are_the_problems(family: type, dtype: torch.dtype) -> 
     torch.testing.assert_close(kernel.double(), family()(3, problem(2), rng()), rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("noise", [-0.1, 1.0])
+@pytest.mark.parametrize("family", BOTH)
+def test_noise_that_could_undo_a_kernel_is_an_error(family: type, noise: float) -> None:
+    with pytest.raises(ValueError, match=rf"noise is {noise}; it must lie in \[0, 1\)"):
+        family(noise=noise)
+
+
 @pytest.mark.parametrize(
     ("variances", "message"),
     [

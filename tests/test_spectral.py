@@ -126,6 +126,10 @@ def test_any_image_has_a_spectrum() -> None:
         assert kernel.dtype == torch.float32 and torch.isfinite(kernel).all()
     with pytest.raises(ValueError, match="window is 4"):
         Spectral(problem(2), rng(), window=4)
+    with pytest.raises(ValueError, match="trust is 0; it must be positive"):
+        Spectral(problem(2), rng(), trust=0)
+    with pytest.raises(ValueError, match=r"spread is \(0.5, 0\); give two positive numbers"):
+        Spectral(problem(2), rng(), spread=(0.5, 0))
 
 
 def test_the_command_line_needs_no_loop() -> None:

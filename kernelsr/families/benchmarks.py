@@ -35,6 +35,8 @@ class GaussianSet:
     index: int | None = None
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}; a set has at least one kernel, Gaussian8 has 8")
         if self.deviations is None and problem.scale not in GAUSSIAN8:
             raise ValueError(f"Gaussian8 has no kernels for x{problem.scale}, only for x2, x3 and x4; give deviations")
         low, high = bounds(self.deviations or GAUSSIAN8[problem.scale], "deviations")

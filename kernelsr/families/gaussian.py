@@ -95,6 +95,11 @@ class AnisotropicGaussian:
     variances: str | tuple[float, float] = "matched"
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        # Here, since the papers' legacy draws take the noise without a call.
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"noise is {self.noise}; it must lie in [0, 1), the papers use 0.4")
+
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
         low, high = variance_range(self.variances, problem.scale)
         first, second = uniform((n,), low, high, rng), uniform((n,), low, high, rng)

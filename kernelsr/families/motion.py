@@ -38,6 +38,8 @@ class LinearMotion:
         length = uniform((n, 1), low, high, rng)
         if self.angles is None:
             angle = uniform((n, 1), 0, 2 * math.pi, rng)
+        elif not self.angles:
+            raise ValueError("angles is empty; give at least one, in degrees, or leave it out for any")
         else:
             choice = torch.randint(len(self.angles), (n, 1), generator=rng, device=rng.device)
             angle = torch.tensor(list(self.angles), dtype=torch.float64, device=rng.device).deg2rad()[choice]
@@ -85,6 +87,8 @@ class RandomMotion:
         low, high = bounds(self.anxiety, "anxiety")
         if not self.exposures or not all(0 < share <= 1 for share in self.exposures):
             raise ValueError(f"exposures are {list(self.exposures)}; give shares above 0 and at most 1")
+        if self.length is not None and self.length <= 0:
+            raise ValueError(f"length is {self.length}; give a positive number of HR pixels, or leave it out for K")
         anxiety = uniform((n, 1), math.log(low), math.log(high), rng).exp()
         path = trajectories(anxiety, self.length or problem.kernel_size, rng)
         choice = torch.randint(len(self.exposures), (n,), generator=rng, device=rng.device)

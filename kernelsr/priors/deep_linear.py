@@ -45,6 +45,9 @@ class DeepLinear(KernelPrior):
         start: int = 0,
     ):
         super().__init__()
+        for name, value in (("channels", channels), ("decay_every", decay_every)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; prior=deep_linear needs at least 1")
         if problem.scale > 3:
             raise ValueError(
                 f"prior=deep_linear makes {SIZE}x{SIZE} kernels, too small for scale={problem.scale} in one pass; "

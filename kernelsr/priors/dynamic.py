@@ -31,7 +31,7 @@ class Dynamic(KernelPrior):
         every: solver steps whose gradients make one kernel step.
 
     Raises:
-        ValueError: the base learns nothing.
+        ValueError: the base learns nothing, or a count is less than one.
     """
 
     def __init__(
@@ -47,6 +47,9 @@ class Dynamic(KernelPrior):
         every: int = 3,
     ):
         super().__init__()
+        for name, value in (("samples", samples), ("listen_every", listen_every), ("every", every)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; prior=dkp needs at least 1")
         self.base = base(problem, rng)
         if self.base.optimizer is None:
             raise ValueError(

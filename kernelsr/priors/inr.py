@@ -52,6 +52,11 @@ class Inr(KernelPrior):
         frequency: float = 6.0,
     ):
         super().__init__()
+        for name, value in (("hidden", hidden), ("layers", layers)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; prior=inr needs at least 1")
+        if frequency <= 0:
+            raise ValueError(f"frequency is {frequency}; it must be positive (6 is the default)")
         self.size, self.start = problem.kernel_size, start
         middle = kernels.centre(problem.centre, self.size, problem.scale)
         offset = (torch.arange(self.size, dtype=torch.float64) - middle) / (self.size / 2)

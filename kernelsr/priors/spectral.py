@@ -52,7 +52,7 @@ class Spectral(KernelPrior):
             logarithm of its mean variance, and of the two components of its stretch.
 
     Raises:
-        ValueError: the window is too small for a spectrum.
+        ValueError: the window is too small for a spectrum, or trust or spread is not positive.
     """
 
     def __init__(
@@ -67,6 +67,10 @@ class Spectral(KernelPrior):
         super().__init__()
         if window < 8:
             raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
+        if trust <= 0:
+            raise ValueError(f"trust is {trust}; it must be positive (0.05 is the default)")
+        if len(spread) != 2 or min(spread) <= 0:
+            raise ValueError(f"spread is {tuple(spread)}; give two positive numbers (0.5 and 0.35 are the default)")
         grey = problem.lr[0].detach().mean(0).cpu().double()
         # The mean of the logarithms of variances lies about 0.2 below the logarithm of their mean.
         size = math.log(sum(fkp_variances(problem.scale)) / 2) - 0.2

@@ -121,9 +121,14 @@ def _fitted(problem: Problem, crop: int, patch: int, size: int, scale: int) -> t
     least = size + 4 * scale  # so that patches of three pixels still have neighbours to be normalised with
     shorter = min(y.shape[-2:])
     if shorter < least:
+        passes = " or prior=repeated" if scale == problem.scale and scale in (4, 8) else ""
         raise ValueError(
             f"solver=adversarial needs {least} pixels a side to degrade them by a {size}x{size} kernel at scale={scale}, "
-            f"the image has {shorter}; choose solver=joint restorer=dip, or prior=repeated for scale=4"
+            f"the image has {shorter}; use a larger image, or choose solver=joint restorer=dip{passes}"
+        )
+    if crop < least:
+        raise ValueError(
+            f"solver.crop is {crop}; a {size}x{size} kernel at scale={scale} needs crops of at least {least} pixels"
         )
     margin = min(-(-(problem.kernel_size // 2) // problem.scale), (shorter - least) // 2)
     height, width = ((n - 2 * margin) // scale * scale for n in y.shape[-2:])
