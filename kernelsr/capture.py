@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -27,10 +28,10 @@ def central_window(lr: Tensor, hr: Tensor, side: int, scale: int) -> tuple[Tenso
 
 def qualities(setting: int | tuple[int, int]) -> tuple[int, int]:
     """The least and the greatest JPEG quality, of a setting that is one number or a range (low, high)."""
-    low, high = (setting, setting) if isinstance(setting, int) else setting
-    if not 1 <= low <= high <= 100:
-        raise ValueError(f"jpeg is {setting}; give a quality from 1 to 100, or an ascending range (low, high)")
-    return low, high
+    pair = tuple(setting) if isinstance(setting, Sequence) else (setting, setting)
+    if len(pair) != 2 or any(type(quality) is not int for quality in pair) or not 1 <= pair[0] <= pair[1] <= 100:
+        raise ValueError(f"jpeg is {setting!r}; give a quality from 1 to 100, or an ascending range (low, high)")
+    return pair[0], pair[1]
 
 
 def jpeg(image: Tensor, quality: int, subsampling: str = "4:2:0") -> Tensor:

@@ -107,12 +107,18 @@ class Scenario:
             raise ValueError(f"the papers have no legacy draws of {type(drawn).__name__}; set rng=named")
         if self.noise not in ("drawn", "fixed"):
             raise ValueError(f"noise is {self.noise!r}; choose drawn (sigma from U(0, noise_std)) or fixed (noise_std)")
-        if self.noise_std < 0 or self.noise_std > 1:
+        if not isinstance(self.noise_std, (int, float)) or not 0 <= self.noise_std <= 1:
             raise ValueError(
-                f"noise_std is {self.noise_std}; it is on the [0, 1] scale (the papers use 10/255 = 0.039)"
+                f"noise_std is {self.noise_std!r}; it is on the [0, 1] scale (the papers use 10/255 = 0.039)"
             )
         if self.jpeg is not None:
             qualities(self.jpeg)
+            if not self.degrade:
+                raise ValueError("jpeg is set, but degrade=false takes the images as they are; leave jpeg out")
+        if self.degrade and self.degradation and (self.noise_std or self.jpeg is not None):
+            raise ValueError(
+                "noise_std and jpeg are part of the degradation that is given (Real-ESRGAN's draws its own); leave them out"
+            )
         side = max(self._size, 64)
         Problem(torch.zeros(1, 1, side, side), self.scale, self._size, self.centre)  # a Problem checks these
         if self.window is not None and self.window < 2 * self.scale:

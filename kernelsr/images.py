@@ -60,10 +60,14 @@ def image_files(folder: str | Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
+        ValueError: it is a file of an ending that is not read.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in EXTENSIONS:
         return [folder]
+    if folder.is_file():
+        endings = ", ".join(e[1:] for e in EXTENSIONS)
+        raise ValueError(f"{folder} has an ending that is not read as an image; convert it to one of {endings}")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the path of a folder with images directly in it")
     try:

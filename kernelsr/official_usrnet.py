@@ -55,5 +55,8 @@ def from_released(path: Path) -> unrolled.UnrolledNetwork:
             network = unrolled.UnrolledNetwork(len(last) // 2, channels, len(state["schedule.0.bias"]), blocks)
         network.load_state_dict(state)
     except (pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no USRNet of the released code: {error}") from error
+        raise ValueError(
+            f"{path} is no USRNet of the released code: {error}; give its usrnet.pth or usrnet_tiny.pth, or a .safetensors "
+            "of experiments/train_usrnet.py"
+        ) from error
     return network.eval().requires_grad_(False)

@@ -159,6 +159,9 @@ def test_folders_without_images_say_what_to_do(tmp_path: Path) -> None:
         image_files(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         image_files(tmp_path / "absent")
+    (tmp_path / "photo.heic").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"photo\.heic has an ending that is not read.*png, jpg"):
+        image_files(tmp_path / "photo.heic")
 
 
 def test_bundled_photos_are_ready_for_every_scale() -> None:

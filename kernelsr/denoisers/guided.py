@@ -162,7 +162,10 @@ def load(path: Path) -> Guided:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     except (pickle.UnpicklingError, EOFError, AttributeError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no checkpoint of weights: {error}") from error
+        raise ValueError(
+            f"{path} is no checkpoint of weights: {error}; give OpenAI's 256x256_diffusion_uncond.pt, or a .safetensors of "
+            "experiments/train_denoiser.py"
+        ) from error
     with torch.device("meta"):
         denoiser = Guided()
     wanted = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
