@@ -17,6 +17,7 @@ from pathlib import Path
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -75,6 +76,11 @@ def train(cfg: DictConfig, family: KernelFamily, problem: Problem, checkpoint: P
     """Train to the end, from the checkpoint if there is one; returns the flow and a row an epoch."""
     device = problem.lr.device
     size = problem.kernel_size
+    if cfg.batch < 1 or cfg.kernels < 10 * cfg.batch:
+        raise ValueError(
+            f"kernels is {cfg.kernels} and batch is {cfg.batch}; an epoch needs at least ten batches of one kernel or more: "
+            "set more kernels or a smaller batch"
+        )
     torch.manual_seed(cfg.seed)
     hidden = cfg.hidden or flows.HIDDEN.get(cfg.scale, 25)
     normalization = peak(family, problem, cfg.seed) + 0.01
@@ -140,6 +146,14 @@ def destination(cfg: DictConfig, family: KernelFamily, choice: str, problem: Pro
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train_flow")
 def main(cfg: DictConfig) -> None:
+    try:
+        run(cfg)
+    except (ValueError, FileNotFoundError, InstantiationException) as error:
+        raise SystemExit(f"train_flow: {error}") from error
+
+
+def run(cfg: DictConfig) -> None:
+    """One training, from its settings to its file and curve."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     family = instantiate(cfg.family)
     # Only the scale, support, centre, device and dtype of this problem matter: a flow is trained without any image.

@@ -63,6 +63,15 @@ def restoring_loss(network: unrolled.UnrolledNetwork, cfg: DictConfig, clean: Te
 LOSSES = {"denoising": denoising_loss, "restoring": restoring_loss}
 
 
+def recipe(cfg: DictConfig) -> dict:
+    """The settings that decide the numbers, without those that may change on the way."""
+    free = (*PLACES, "device", "round", "validation", "validate_every")
+    settings = {str(key): value for key, value in cfg.items() if key not in free}
+    for stage in STAGES:
+        settings[stage] = {str(key): value for key, value in cfg[stage].items() if key not in ("steps", "lr")}
+    return OmegaConf.to_container(OmegaConf.create(settings), resolve=True)  # type: ignore[return-value]
+
+
 def begin_schedule(network: unrolled.UnrolledNetwork, scales: list[int], steps: int = 2000) -> None:
     """Alphas and betas of half-quadratic splitting for a start: betas fall evenly in logarithm from 60/255 to 2.5/255.
 
@@ -122,12 +131,19 @@ class Training:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean = copy.deepcopy(self.network)
         # Only the denoiser in bfloat16, and only while it learns.
-        halved = torch.autocast(device, torch.bfloat16, enabled=cfg.bfloat16)
+        halved = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=cfg.bfloat16)
         self.network.denoiser.forward = halved(self.network.denoiser.forward)  # type: ignore[method-assign]
         self.stage, self.step, self.seconds, self.curve = STAGES[0], 0, 0.0, []
         self.optimizer = self._adam()
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=device, weights_only=True)
+            own, other = recipe(cfg), state.get("recipe", recipe(cfg))  # older checkpoints tell none
+            differ = [key for key in own if own[key] != other.get(key)]
+            if differ:
+                raise ValueError(
+                    f"{checkpoint} is of a training with another {' and '.join(differ)}; remove it, set out=, or go back to "
+                    "its settings"
+                )
             for name in ("network", "mean", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             self.stage, self.step = state["stage"], state["step"]
@@ -141,7 +157,7 @@ class Training:
         state = {name: getattr(self, name).state_dict() for name in ("network", "mean", "optimizer")}
         rest = {name: getattr(self, name) for name in ("stage", "step", "seconds", "curve")}
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save({**state, **rest}, partial)
+        torch.save({**state, **rest, "recipe": recipe(self.cfg)}, partial)
         partial.replace(self.checkpoint)
 
     def run(self, patches: Patches) -> None:

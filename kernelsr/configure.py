@@ -127,7 +127,7 @@ def _built(group: str, cfg: DictConfig) -> Any:
     try:
         return instantiate(cfg)
     except InstantiationException as error:
-        raise SettingsError(f"{group} cannot be built: {error}") from error
+        raise SettingsError(f"{group} cannot be built: {error}{_range_hint(group, error)}") from error
 
 
 @contextmanager
@@ -137,8 +137,14 @@ def _settings_named(group: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise SettingsError(
-            f"a setting of {group} does not fit: {error}; see conf/{group}/ for what it takes"
+            f"a setting of {group} does not fit: {error}; see conf/{group}/ for what it takes{_range_hint(group, error)}"
         ) from error
+
+
+def _range_hint(group: str, error: Exception) -> str:
+    """What ``range=`` is for, where a prior or a family takes no such setting."""
+    misplaced = group == "prior" and any(f"keyword argument '{name}'" in str(error) for name in ("family", "variances"))
+    return "; range= is for prior=dkp with Gaussian proposals (family aniso or iso)" if misplaced else ""
 
 
 class SettingsError(ValueError):

@@ -140,6 +140,28 @@ def test_no_name_at_all_is_an_error():
         scenario_of(composed("data.only=[]"))
 
 
+@pytest.mark.parametrize(
+    ("prior", "setting", "message"),
+    [
+        ("dkp", "samples=0", "samples is 0; prior=dkp needs at least 1"),
+        ("dkp", "listen_every=0", "listen_every is 0; prior=dkp needs at least 1"),
+        ("dkp", "every=-1", "every is -1; prior=dkp needs at least 1"),
+        ("inr", "layers=0", "layers is 0; prior=inr needs at least 1"),
+        ("inr", "hidden=0", "hidden is 0; prior=inr needs at least 1"),
+        ("inr", "frequency=0", "frequency is 0; it must be positive"),
+    ],
+)
+def test_numbers_that_make_no_prior_are_errors(photo, prior, setting, message):
+    with pytest.raises(ValueError, match=message):
+        kernelsr.estimate(photo, 2, prior, "bicubic", steps=1, overrides=[f"prior.{setting}"])
+
+
+@pytest.mark.parametrize("words", [["prior=inr"], ["prior=dkp", "family@prior.family=motion"]], ids=str)
+def test_a_range_without_variances_says_what_it_is_for(photo, words):
+    with pytest.raises(ValueError, match="range= is for prior=dkp with Gaussian proposals"):
+        kernelsr.estimate(photo, 2, restorer="bicubic", steps=1, overrides=[*words, "range=matched"])
+
+
 def test_settings_that_do_not_fit_are_named(photo):
     for words, group in ((["restorer.channels=many"], "restorer"), (["prior.rehearsal=[]"], "prior")):
         with pytest.raises(ValueError, match=f"setting of {group}"):

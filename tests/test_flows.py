@@ -377,6 +377,16 @@ def test_a_checkpoint_of_another_training_is_refused(tiny: dict[str, object], tm
             train_flow.train(cfg, LinearMotion(3.0), posed, checkpoint)
 
 
+@pytest.mark.parametrize(("kernels", "batch"), [(199, 20), (600, 0)])
+def test_an_epoch_without_kernels_is_an_error(
+    kernels: int, batch: int, tiny: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"kernels is {kernels} and batch is {batch}; .* set more kernels or a smaller"
+    ):
+        _trained({**tiny, "kernels": kernels, "batch": batch}, 1, tmp_path / "x.checkpoint")
+
+
 @pytest.mark.parametrize(
     ("choice", "family", "kernel_size", "centre", "name"),
     [

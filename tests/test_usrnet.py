@@ -119,7 +119,7 @@ def test_what_is_no_usrnet_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is no USRNet"):
             official_usrnet.load(str(tmp_path / name))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "b.pth")
-    with pytest.raises(ValueError, match="is no USRNet of the released code"):
+    with pytest.raises(ValueError, match=r"is no USRNet of the released code.*give its usrnet\.pth"):
         official_usrnet.load(str(tmp_path / "b.pth"))
     with pytest.raises(FileNotFoundError, match="choose bundled, official or the path"):
         official_usrnet.load("oficial")
@@ -269,6 +269,17 @@ def test_a_killed_training_ends_with_the_same_numbers(
     for name in ("network", "mean"):
         one, other = (getattr(training, name).state_dict() for training in (straight, resumed))
         assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(
+    settings: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_usrnet, "begin_schedule", lambda network, scales: None)
+    checkpoint = tmp_path / "x.checkpoint"
+    train_usrnet.Training(settings(), checkpoint, "cpu").save()
+    train_usrnet.Training(settings("out=elsewhere", "restoring.steps=3", "denoising.lr=1"), checkpoint, "cpu")
+    with pytest.raises(ValueError, match="is of a training with another seed and restoring; remove it, set out="):
+        train_usrnet.Training(settings("seed=5", "restoring.loudest=3"), checkpoint, "cpu")
 
 
 def test_a_seed_decides_the_training(
