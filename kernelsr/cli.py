@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def run(cfg: DictConfig, folder: Path, method: str, data: str) -> list[str]:
             except (SettingsError, FileNotFoundError):
                 raise  # wrong for every image
             # What an image, a network or its memory can do wrong; a full disk (OSError) ends the whole run.
-            except (ValueError, RuntimeError, MemoryError) as error:
+            except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
                 row["error"] = " ".join(str(error).split()) or type(error).__name__
                 failures.append(f"{case.name}: {row['error']}")
                 print(f"skipped {failures[-1]}", file=sys.stderr)
@@ -110,6 +111,20 @@ def _bounds(cfg: DictConfig, problem: Problem, truth: Truth, name: str) -> list[
     ]
 
 
+TOLD = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "scale", "seed")
+"""What a line of a sweep's table says, or is the mean over."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep: what its data set and method are called, the words of its command, its folder."""
+
+    data: str
+    method: str
+    words: list[str]
+    folder: Path
+
+
 def method_name(choices: Mapping[str, Any]) -> str:
     """What the rows call a method: the experiment, otherwise the parts; then the non-blind restorer. As in kernelgan+zssr."""
     words = [choices["experiment"]] if choices["experiment"] else [choices["prior"], choices["restorer"]]
@@ -120,16 +135,25 @@ def method_name(choices: Mapping[str, Any]) -> str:
     return name if choices["experiment"] or choices["solver"] == "joint" else f"{name} {choices['solver']}"
 
 
-def _show_sweep(jobs: list[tuple[str, Path]]) -> None:
+def _show_sweep(jobs: list[Job]) -> None:
     """All jobs of a sweep in one table, on the terminal and beside their folders."""
     from kernelsr import report, results
 
     def read(path: Path) -> list[results.Row]:
         return results.read_rows(path) if path.is_file() else []
 
-    runs = [(data, read(folder / "rows.csv"), read(folder / "floors.csv")) for data, folder in jobs]
+    common = set.intersection(*(set(job.words) for job in jobs))
+    runs = []
+    for job in jobs:
+        # What its names do not tell apart, the settings do that vary in the sweep.
+        varying = [word for word in job.words if word not in common and word.partition("=")[0] not in TOLD]
+        data = " ".join([job.data, *(word for word in varying if word.startswith("data."))])
+        method = " ".join([job.method, *(word for word in varying if not word.startswith("data."))])
+        runs.append(
+            (data, [row | {"method": method} for row in read(job.folder / "rows.csv")], read(job.folder / "floors.csv"))
+        )
     table = report.sweep_table(runs)
-    path = jobs[0][1].parent / "table.txt"
+    path = jobs[0].folder.parent / "table.txt"
     results.write_text_atomically(path, table + "\n")
     print(f"{table}\ntable: {path}")
 
@@ -169,7 +193,7 @@ def version() -> str:
 def main() -> None:
     """Entry point; exit code 1 where anything failed, 130 where it was interrupted."""
     failures: list[str] = []
-    finished: list[tuple[str, Path]] = []
+    finished: list[Job] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
@@ -177,8 +201,9 @@ def main() -> None:
         chosen = runtime.choices
         try:
             folder = Path(runtime.output_dir)
-            finished.append((chosen["data"], folder))
-            failures.extend(run(cfg, folder, method_name(chosen), chosen["data"]))
+            method, words = method_name(chosen), list(HydraConfig.get().overrides.task)
+            finished.append(Job(chosen["data"], method, words, folder))
+            failures.extend(run(cfg, folder, method, chosen["data"]))
         except (ValueError, FileNotFoundError) as error:
             # The next job of a sweep goes on.
             failures.append(str(error))

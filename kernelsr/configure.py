@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 from torch import Tensor
 
 from kernelsr import solvers
-from kernelsr.data import Scenario, generator
+from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
 from kernelsr.learner import KernelPrior
@@ -70,8 +70,10 @@ def solve(cfg: DictConfig, problem: Problem, name: str, on_step: Callable[[Progr
     if start := part(cfg, "start", problem, generator(cfg.seed, name, "start")):
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
+    # A solver that draws does so by the image's name, unless a seed of its own is set.
+    own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):
-        estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step)
+        estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
     afterwards = restore(cfg, problem, estimate.kernel, name)
@@ -94,13 +96,14 @@ def reference_images(
 ) -> Iterator[tuple[str, Tensor, str]]:
     """Images to hold an estimate against: (method, image, suffix of its columns).
 
-    The non-blind restorer (our USRNet where none is chosen) with the mean kernel and, the upper bound, with ``kernel``, the
-    one that made the LR image. At x4 the feed-forward Real-ESRGAN, where the extra ``baselines`` is installed.
+    The non-blind restorer with the mean kernel and, the upper bound, with ``kernel``, the one that made the LR image; where none
+    is chosen, our USRNet, or Wiener at scales that it was not trained for. At x4 the feed-forward Real-ESRGAN, where the extra
+    ``baselines`` is installed.
     """
     chosen = "_target_" in cfg.nonblind
-    reference = cfg.copy()
+    reference, usual = cfg.copy(), "usrnet" if problem.scale in (2, 3, 4) else "wiener"
     if not chosen:
-        OmegaConf.update(reference, "nonblind", compose_config(["nonblind=usrnet"]).nonblind, force_add=True)
+        OmegaConf.update(reference, "nonblind", compose_config([f"nonblind={usual}"]).nonblind, force_add=True)
     restorer = reference.nonblind._target_.rpartition(".")[2].lower()
     for label, used in ((FLOORS[0], mean_kernel(problem) if chosen else None), (BOUND, kernel)):
         image = None if used is None else restore(reference, problem, used, name)

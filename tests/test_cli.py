@@ -101,6 +101,18 @@ def test_a_sweep_ends_in_one_table(photos, tmp_path):
             assert "–" not in line
 
 
+def test_a_sweep_tells_jobs_apart_by_what_varies(photos, tmp_path):
+    words = ["prior=gaussian", "restorer=bicubic", "prior.lr=0.01,0.02", "data.only=a", "references=false", "scale=2"]
+    more = ["data.family.variances=[1,1],[4,4]", *TINY[3:]]
+    out = tmp_path / "sweep"
+    code, _, errors = run("-m", "data=folder", f"data.folder={photos}", f"hydra.sweep.dir={out}", *words, *more)
+    assert code == 0, errors
+    lines = (out / "table.txt").read_text().splitlines()
+    assert len([line for line in lines if line.startswith("gaussian+bicubic prior.lr=0.01 ")]) == 2
+    assert len([line for line in lines if line.startswith("gaussian+bicubic prior.lr=0.02 ")]) == 2
+    assert len([line for line in lines if line.startswith("folder data.family.variances=")]) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from kernelsr import degradation, losses, solvers
 from kernelsr.families import AnisotropicGaussian
 from kernelsr.learner import KernelPrior, Learner, Restorer, initialised_from
 from kernelsr.priors import Dynamic, Softmax
-from kernelsr.problem import Problem, Progress, fkp_kernel_size
+from kernelsr.problem import Estimate, Problem, Progress, fkp_kernel_size
 
 
 class CountingPrior(KernelPrior):
@@ -231,7 +232,7 @@ LOOP_FILES = [PACKAGE / "solvers" / "joint.py", PACKAGE / "losses.py", PACKAGE /
 LOOP_FILES += sorted(path for folder in ("priors", "restorers") for path in (PACKAGE / folder).glob("*.py"))
 WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}
-# What does not run inside the loop: constructors and where a prior begins may wait. And what reads a size rather than a value.
+# What does not run inside the loop, constructors and where a prior begins, may wait; and what reads a size, not a value.
 ONCE = {"__init__", "begin_at"}
 READS_A_SIZE = {("gaussian.py", "int(len(row) ** 0.5)"), ("diffusion.py", "int(self.denoiser.multiple)")}
 
@@ -311,3 +312,18 @@ def test_a_learner_without_an_optimizer_only_projects() -> None:
     still.step(0)
     still.move()
     assert len(projected) == 2
+
+
+@pytest.mark.parametrize("solver", [solvers.joint, solvers.alternating])
+def test_an_image_that_would_not_be_finished_is_refused(solver: Callable[..., Estimate]) -> None:
+    class Slow(FixedImage):
+        calls = 5
+
+    posed = problem(2, 24)
+    for steps in (4, 5):
+        prior, restorer = Softmax(posed, rng()), Slow(photograph(48))
+        if steps < 5:
+            with pytest.raises(ValueError, match="solver.steps is 4, .* after 5 only; set restorer.steps=4"):
+                solver(posed, prior, restorer, steps=steps)
+        else:
+            assert torch.isfinite(solver(posed, prior, restorer, steps=steps).kernel).all()

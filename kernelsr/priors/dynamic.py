@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernelsr.families import AnisotropicGaussian, KernelFamily
-from kernelsr.learner import KernelPrior, Misfit
+from kernelsr.learner import KernelPrior, Learner, Misfit
 from kernelsr.priors.network import Network
 from kernelsr.problem import Problem
 
@@ -51,7 +51,7 @@ class Dynamic(KernelPrior):
             if value < 1:
                 raise ValueError(f"{name} is {value}; prior=dkp needs at least 1")
         self.base = base(problem, rng)
-        if self.base.optimizer is None:
+        if not any(parameter.requires_grad for parameter in self.base.parameters()):
             raise ValueError(
                 f"prior=dkp teaches its base random kernels, and {type(self.base).__name__} learns nothing; choose another "
                 "with prior@prior.base= (and start=spectral to begin at the spectral fit)"
@@ -80,8 +80,9 @@ class Dynamic(KernelPrior):
     def begin_at(self, kernel: Tensor) -> None:
         """After the rehearsal, whose momentum is forgotten."""
         self.base.begin_at(kernel)
-        if self.base.optimizer is not None:
-            self.base.optimizer.state.clear()
+        for learner in self.base.modules():  # a wrapper's optimiser is inside it
+            if isinstance(learner, Learner) and learner.optimizer is not None:
+                learner.optimizer.state.clear()
 
     def move(self) -> None:
         self.base.move()

@@ -19,6 +19,15 @@ def misfit(image: Tensor, problem: Problem, kernels: Tensor) -> Tensor:
     return ((degrade(image, kernels, problem.scale) - problem.lr) ** 2).mean((1, 2, 3))
 
 
+def refuse_unfinished(restorer: Restorer, steps: int) -> None:
+    """A ValueError where a restorer that takes many calls to its image, a diffusion, would be stopped on the way."""
+    if restorer.optimizer is None and restorer.calls > steps:
+        raise ValueError(
+            f"solver.steps is {steps}, and the restorer's image is finished after {restorer.calls} only; set "
+            f"restorer.steps={steps}, or more for the solver"
+        )
+
+
 def joint(
     problem: Problem,
     prior: KernelPrior,
@@ -50,6 +59,7 @@ def joint(
         raise ValueError(
             "solver=joint has nothing to learn here, for neither prior nor restorer does; choose solver=direct"
         )
+    refuse_unfinished(restorer, steps)
     y, s = problem.lr, problem.scale
     for step in range(steps):
         image = restorer(prior().detach())
