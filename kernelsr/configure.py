@@ -96,7 +96,7 @@ def reference_images(
 ) -> Iterator[tuple[str, Tensor, str]]:
     """Images to hold an estimate against: (method, image, suffix of its columns).
 
-    The non-blind restorer with the mean kernel and, the upper bound, with ``kernel``, the one that made the LR image. Where none
+    The non-blind restorer with the mean kernel and, the upper bound, with ``kernel``, the one that made y. Where none
     is chosen, our USRNet, or Wiener at scales that it was not trained for. At x4 the feed-forward Real-ESRGAN too, where the
     extra ``baselines`` is installed.
     """
