@@ -35,6 +35,8 @@ from kernelsr.problem import Estimate, Problem, Progress
 SMALL = {
     "dkp": ["prior.rehearsal=3"],
     "dip": ["restorer.channels=8", "restorer.skip=4"],
+    "kernelgan": ["nonblind.steps=2"],
+    "zssr": ["restorer.steps=2", "restorer.width=8"],
     "kernelgan_fkp": ["solver.batch=2"],
     "diffusion": ["restorer.steps=2"],
     "realesrgan": ["restorer.model=realesr-animevideov3"],

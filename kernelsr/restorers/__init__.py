@@ -8,5 +8,6 @@ from kernelsr.restorers.realesrgan import RealEsrgan
 from kernelsr.restorers.srmd import Srmd
 from kernelsr.restorers.usrnet import Usrnet
 from kernelsr.restorers.wiener import Wiener
+from kernelsr.restorers.zssr import Zssr
 
-__all__ = ["Bicubic", "Diffusion", "Dip", "Onnx", "RealEsrgan", "Srmd", "Usrnet", "Wiener"]
+__all__ = ["Bicubic", "Diffusion", "Dip", "Onnx", "RealEsrgan", "Srmd", "Usrnet", "Wiener", "Zssr"]
