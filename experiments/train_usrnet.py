@@ -11,6 +11,7 @@ import csv
 import math
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -27,6 +28,7 @@ from kernelsr.degradation import degrade
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
 from kernelsr.problem import Problem
+from kernelsr.restorers import Usrnet
 
 STAGES = ("denoising", "restoring")
 PLACES = ("photos", "out", "results")  # where things lay on the machine that trained is nobody's business
@@ -107,14 +109,15 @@ def validate(network: unrolled.UnrolledNetwork, images: str | None, scales: list
     found: list[float] = []
     if images is None:
         return found
+    device = next(network.parameters()).device
     for scale in scales:
         values = []
         for case in Scenario(find_image_set(images), scale):
             problem, truth = case.load()
             assert truth.hr is not None and truth.kernel is not None
-            level = problem.lr.new_zeros(1, 1, 1, 1)
-            image = network(problem.lr, truth.kernel.to(problem.lr), scale, level)
-            values.append(metrics.psnr(image, truth.hr, border=scale))
+            problem = replace(problem, lr=problem.lr.to(device))
+            image = Usrnet(problem, torch.Generator(), network=lambda: network)(truth.kernel.to(problem.lr))
+            values.append(metrics.psnr(image.cpu(), truth.hr, border=scale))
         found.append(sum(values) / len(values))
     return found
 

@@ -306,8 +306,10 @@ def test_the_schedule_begins_as_half_quadratic_splitting() -> None:
 
 # --- our weights
 
-MARGINS = {2: 0.0, 3: 0.0, 4: 0.0}
-"""Asked of our weights over aligned bicubic on the golden photograph, dB."""
+MARGINS = {2: 5.0, 3: 4.6, 4: 3.8}
+"""Asked of our weights over aligned bicubic on the golden photograph, dB; measured 5.87, 5.43 and 4.55."""
+BEHIND = {2: 1.0, 3: 0.7, 4: 1.0}
+"""And how far they may be behind the authors' there; measured 0.71, 0.43 and 0.69."""
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -317,5 +319,26 @@ def test_our_weights_use_the_kernel(scale: int) -> None:
     restorer = Usrnet(posed, rng())
     ours = metrics.psnr(restorer(kernel), hr, border=scale)
     floor = metrics.psnr(Bicubic(posed, rng())(kernel), hr, border=scale)
-    print(scale, floor, ours, values["psnr_y_ssim_y_sigma0"][0])
     assert ours > floor + MARGINS[scale]
+    assert ours > values["psnr_y_ssim_y_sigma0"][0] - BEHIND[scale]
+    wrong = metrics.psnr(restorer(kernel.transpose(2, 3)), hr, border=scale)
+    assert ours > wrong + 0.5, "the kernel's angle matters"
+
+
+def test_our_weights_smooth_as_much_as_they_are_told() -> None:
+    posed, kernel, _ = stored(4)
+    roughness = []
+    for level in (0.0, 5 / 255, 10 / 255):
+        image = Usrnet(posed, rng(), noise_std=level)(kernel)
+        roughness.append(image.diff(dim=3).abs().mean().item())
+    assert roughness[0] > roughness[1] > roughness[2]
+
+
+def test_our_weights_do_better_when_they_know_the_noise() -> None:
+    posed, kernel, _ = stored(2)
+    hr = photograph(dtype=torch.float32)
+    noisy = replace(posed, lr=(posed.lr + 10 / 255 * normal(*posed.lr.shape, dtype=torch.float32)).clamp(0, 1))
+    blind, told = (
+        metrics.psnr(Usrnet(noisy, rng(), noise_std=level)(kernel), hr, border=2) for level in (0.0, 10 / 255)
+    )
+    assert told > blind + 2
