@@ -148,6 +148,20 @@ def test_a_kernel_off_centre_has_no_symmetry() -> None:
     assert len(symmetries(gaussian(2, 2.0, 2.0), problem(2))) == 8
 
 
+@pytest.mark.parametrize("shape", [(2.0, 2.0, 0.0), (1.0, 4.0, 0.4), (1.0, 4.0, 0.0)])
+def test_the_image_is_the_median_over_the_symmetries(shape: tuple[float, float, float]) -> None:
+    posed, kernel = problem(2, 12, centre="aligned"), gaussian(2, *shape, centre="aligned")
+    restorer = small(posed, again=0, project=False)
+    restorer(kernel)
+    restorer.network[-1].weight.data *= 10
+    image, restorer.ensemble, answers = restorer(kernel), False, []
+    for turn in symmetries(kernel, posed):
+        restorer.problem = replace(posed, lr=turned(posed.lr, turn))
+        answers.append(turned_back(restorer(kernel), turn))
+    torch.testing.assert_close(image, torch.stack(answers).quantile(0.5, dim=0), rtol=0, atol=1e-12)
+    assert not torch.equal(image, answers[0])
+
+
 # --- the training
 
 
