@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from kernelsr.images import image_files
-from kernelsr.priors.spectral import EIGHT_BITS, PHOTOGRAPHS, Whittle
+from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle
+from kernelsr.problem import EIGHT_BITS
 
 LONG_SIDE, WINDOW = 480, 128
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 CENTRES = ("fkp", "aligned")
+EIGHT_BITS = 1 / (255 * 12**0.5)
+"""Standard deviation of rounding to 8 bits, on the [0, 1] scale: the noise of an image that is said to have none."""
 
 
 def fkp_kernel_size(scale: int) -> int:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from kernelsr import families, kernels, metrics
 from kernelsr.degradation import data_step, degrade
 from kernelsr.enlarge import bicubic, settled
-from kernelsr.problem import CENTRES, Problem
+from kernelsr.problem import CENTRES, EIGHT_BITS, Problem
 from kernelsr.restorers import Bicubic, Zssr
-from kernelsr.restorers.zssr import EIGHT_BITS, TURNS, WINDOW, rests, symmetries, turned, turned_back
+from kernelsr.restorers.zssr import TURNS, WINDOW, rests, symmetries, turned, turned_back
 
 every_centre = pytest.mark.parametrize("centre", CENTRES)
 every_scale = pytest.mark.parametrize("scale", [2, 3, 4])

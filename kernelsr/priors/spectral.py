@@ -16,7 +16,7 @@ from torch import Tensor
 from kernelsr import kernels
 from kernelsr.families import fkp_variances
 from kernelsr.learner import KernelPrior
-from kernelsr.problem import Problem
+from kernelsr.problem import EIGHT_BITS, Problem
 
 PHOTOGRAPHS = {
     "level": (-4.0, 3.0),
@@ -32,7 +32,6 @@ anything, and no direction is preferred to the one across it.
 """
 SHAPE, NOISE = slice(5, 8), 8  # where the unknowns of the kernel stand after those of the image, and that of the noise
 REACH = 7.0  # how many spreads an unknown may lie from its mean
-EIGHT_BITS = 1 / (255 * math.sqrt(12))  # the standard deviation of rounding to 8 bits
 
 
 class Spectral(KernelPrior):

@@ -12,10 +12,8 @@ from kernelsr.colours import from_threes, in_threes
 from kernelsr.degradation import data_step
 from kernelsr.denoisers.schedule import noise_levels, respaced
 from kernelsr.learner import Restorer
-from kernelsr.problem import Problem
+from kernelsr.problem import EIGHT_BITS, Problem
 
-EIGHT_BITS = 1 / (255 * 12**0.5)
-"""Standard deviation of rounding to 8 bits, on the [0, 1] scale."""
 LEAST_WEIGHT = 1e-10
 """In place of zero in the data step: waves that the kernel takes out altogether stay the denoiser's."""
 

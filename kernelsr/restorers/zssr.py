@@ -16,10 +16,8 @@ from kernelsr import kernels
 from kernelsr.degradation import data_step, degrade
 from kernelsr.enlarge import bicubic, in_tiles, settled
 from kernelsr.learner import Restorer, initialised_from
-from kernelsr.problem import Problem
+from kernelsr.problem import EIGHT_BITS, Problem
 
-EIGHT_BITS = 1 / (255 * 12**0.5)
-"""Standard deviation of rounding to 8 bits, on the [0, 1] scale."""
 TURNS = range(8)
 """The flips and quarter turns of an image, as bits: 1 upside down, 2 left to right, 4 transposed before."""
 ALIKE = 0.1
