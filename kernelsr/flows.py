@@ -5,7 +5,6 @@ It owns how a kernel becomes data for the flow (scaling, dequantisation, logit) 
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from normflows import NormalizingFlow
 from normflows.distributions import DiagGaussian
 from normflows.flows import Flow, MaskedAffineFlow
 from torch import Tensor, nn
+
+from kernelsr import stored
 
 ALPHA = 1e-6
 HIDDEN = {2: 15, 3: 20, 4: 25, 8: 25}
@@ -110,26 +111,12 @@ class KernelFlow(nn.Module):
 
 def save(flow: KernelFlow, path: Path, **metadata: object) -> None:
     """Write a flow as safetensors; what it needs to be rebuilt, and ``metadata``, travel in the header."""
-    from safetensors.torch import save_file
-
-    shape = {name: getattr(flow, name) for name in SHAPE}
-    header = {key: json.dumps(value) for key, value in {**shape, **metadata}.items()}
-    save_file({key: value.contiguous() for key, value in flow.state_dict().items()}, path, metadata=header)
+    stored.save(flow, SHAPE, path, metadata)
 
 
 def load(path: Path) -> KernelFlow:
     """A trained flow from a file that ``save`` wrote."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            with torch.random.fork_rng(devices=[]):
-                flow = KernelFlow(*(header[name] for name in SHAPE))
-            flow.load_state_dict({key: file.get_tensor(key) for key in flow.state_dict()})
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no flow that experiments/train_flow.py wrote: {error}") from error
-    return flow.eval().requires_grad_(False)
+    return stored.load(KernelFlow, SHAPE, path, "flow that experiments/train_flow.py wrote")
 
 
 def bundled(scale: int) -> KernelFlow:

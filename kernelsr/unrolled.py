@@ -5,7 +5,6 @@ It owns the network and the file format of trained ones; kernels are in the hous
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernelsr import stored
 from kernelsr.degradation import data_step
 
 SHAPE = ("iterations", "channels", "hidden", "blocks")
@@ -122,26 +122,12 @@ class UnrolledNetwork(nn.Module):
 
 def save(network: UnrolledNetwork, path: Path, **metadata: object) -> None:
     """Write a network as safetensors; what it needs to be rebuilt, and ``metadata``, travel in the header."""
-    from safetensors.torch import save_file
-
-    shape = {name: getattr(network, name) for name in SHAPE}
-    header = {key: json.dumps(value) for key, value in {**shape, **metadata}.items()}
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path, metadata=header)
+    stored.save(network, SHAPE, path, metadata)
 
 
 def load(path: Path) -> UnrolledNetwork:
     """A trained network from a file that ``save`` wrote."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            with torch.random.fork_rng(devices=[]):
-                network = UnrolledNetwork(**{name: header[name] for name in SHAPE})
-            network.load_state_dict({key: file.get_tensor(key) for key in network.state_dict()})
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no USRNet that experiments/train_usrnet.py wrote: {error}") from error
-    return network.eval().requires_grad_(False)
+    return stored.load(UnrolledNetwork, SHAPE, path, "USRNet that experiments/train_usrnet.py wrote")
 
 
 def bundled() -> UnrolledNetwork:

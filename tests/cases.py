@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernelsr import official_flow
+from kernelsr import families, official_flow
 from kernelsr.flows import KernelFlow
+from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,6 +57,23 @@ def photograph(side: int = 192, dtype: torch.dtype = torch.float64) -> Tensor:
     hr = torch.from_numpy(golden("degradation_x2")["hr_uint8"]).permute(2, 0, 1)[None].to(dtype) / 255
     first = (192 - side) // 2
     return hr[..., first : first + side, first : first + side].contiguous()
+
+
+def true_kernel() -> Tensor:
+    """A narrow, slanted Gaussian for x2, which the mean kernel misses by far."""
+    numbers = (torch.tensor([value], dtype=torch.float64) for value in (0.8, 4.5, 2.0))
+    return families.gaussian_kernel(*numbers, kernel_size=11, scale=2)
+
+
+class KnownImage(Restorer):
+    """The true image."""
+
+    def __init__(self, image: Tensor):
+        super().__init__()
+        self.register_buffer("image", image)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        return self.image
 
 
 def released_flow(scale: int) -> KernelFlow:

@@ -6,28 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from cases import photograph, problem, rng
+from cases import KnownImage, photograph, problem, rng, true_kernel
 from torch import Tensor, nn
 
-from kernelsr import degradation, families, metrics, priors, restorers, solvers
+from kernelsr import degradation, metrics, priors, restorers, solvers
 from kernelsr.learner import KernelPrior, Misfit, Restorer
 from kernelsr.problem import Problem, Progress
-
-
-def true_kernel() -> Tensor:
-    numbers = (torch.tensor([value], dtype=torch.float64) for value in (0.8, 4.5, 2.0))
-    return families.gaussian_kernel(*numbers, kernel_size=11, scale=2)
-
-
-class KnownImage(Restorer):
-    """The true image."""
-
-    def __init__(self, image: Tensor):
-        super().__init__()
-        self.register_buffer("image", image)
-
-    def forward(self, kernel: Tensor) -> Tensor:
-        return self.image
 
 
 class Scripted(KernelPrior):

@@ -8,32 +8,16 @@ from functools import partial
 
 import pytest
 import torch
-from cases import photograph, rng
+from cases import KnownImage, photograph, rng, true_kernel
 from torch import Tensor
 
 from kernelsr import degradation, families, kernels, metrics, priors, restorers, solvers
-from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.learner import KernelPrior
 from kernelsr.problem import Problem
 
 # A kernel that the mean kernel, which never looks, misses by far: kernel PSNR 41.7, relative error of the variances 1.34.
 FLOOR_PSNR, FLOOR_VARIANCE_ERROR = 41.7, 1.34
 MATCHED = families.AnisotropicGaussian("matched")
-
-
-def true_kernel() -> Tensor:
-    numbers = (torch.tensor([value], dtype=torch.float64) for value in (0.8, 4.5, 2.0))
-    return families.gaussian_kernel(*numbers, kernel_size=11, scale=2)
-
-
-class KnownImage(Restorer):
-    """The true image."""
-
-    def __init__(self, image: Tensor):
-        super().__init__()
-        self.register_buffer("image", image)
-
-    def forward(self, kernel: Tensor) -> Tensor:
-        return self.image
 
 
 class KnownKernel(KernelPrior):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from kernelsr import stored
 
 SPREAD = 0.5
 """Standard deviation of photographs on [-1, 1], by which the network's input and output are scaled."""
@@ -102,27 +103,12 @@ def _waves(sigma: Tensor) -> Tensor:
 
 def save(denoiser: Small, path: Path, **metadata: object) -> None:
     """Write a denoiser as safetensors in half precision; its shape and ``metadata`` travel in the header."""
-    from safetensors.torch import save_file
-
-    header = {name: getattr(denoiser, name) for name in SHAPE}
-    state = {key: value.half().contiguous() for key, value in denoiser.state_dict().items()}
-    save_file(state, path, metadata={key: json.dumps(value) for key, value in {**header, **metadata}.items()})
+    stored.save(denoiser, SHAPE, path, metadata, half=True)
 
 
 def load(path: Path) -> Small:
-    """A trained denoiser from a file that ``save`` wrote, in single precision."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            with torch.device("meta"):
-                denoiser = Small(*(header[name] for name in SHAPE))
-            state = {key: file.get_tensor(key).float() for key in denoiser.state_dict()}
-            denoiser.load_state_dict(state, assign=True)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no denoiser that experiments/train_denoiser.py wrote: {error}") from error
-    return denoiser.eval().requires_grad_(False)
+    """A trained denoiser from a file that ``save`` wrote."""
+    return stored.load(Small, SHAPE, path, "denoiser that experiments/train_denoiser.py wrote")
 
 
 def bundled() -> Small:
