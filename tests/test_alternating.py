@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
 import torch
+import yaml
 from cases import KnownImage, photograph, problem, rng, true_kernel
 from torch import Tensor, nn
 
 from kernelsr import degradation, metrics, priors, restorers, solvers
 from kernelsr.learner import KernelPrior, Misfit, Restorer
+from kernelsr.paths import CONF
 from kernelsr.problem import Problem, Progress
 
 
@@ -100,6 +103,14 @@ def test_a_prior_that_sees_the_true_image_finds_the_kernel(name: str) -> None:
     psnr, error = metrics.kernel_psnr(estimate.kernel, truth), metrics.variance_error(estimate.kernel, truth)
     print(f"{name}: {psnr:.1f} dB, {error:.3f}")
     assert psnr > least_psnr and error < most_error
+
+
+def test_the_function_has_the_defaults_of_its_configuration() -> None:
+    settings = yaml.safe_load((CONF / "solver" / "alternating.yaml").read_text())
+    defaults = {name: value.default for name, value in inspect.signature(solvers.alternating).parameters.items()}
+    assert {name: defaults[name] for name in settings if not name.startswith("_")} == {
+        name: value for name, value in settings.items() if not name.startswith("_")
+    }
 
 
 def test_what_it_cannot_work_with() -> None:

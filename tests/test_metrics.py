@@ -211,13 +211,14 @@ def test_alignment_lifts_the_bicubic_floor_on_the_bundled_photos() -> None:
 
 
 @pytest.mark.skipif("KERNELSR_DATA" not in os.environ, reason="needs Set5: set KERNELSR_DATA")
-@pytest.mark.parametrize(("scale", "unaligned", "aligned"), [(2, 26.40, 29.08), (3, 23.42, 27.16), (4, 21.42, 26.76)])
+@pytest.mark.parametrize(("scale", "unaligned", "aligned"), [(2, 26.40, 29.03), (3, 23.43, 27.11), (4, 21.42, 26.72)])
 def test_bicubic_on_set5(scale: int, unaligned: float, aligned: float) -> None:
     folder = Path(os.environ["KERNELSR_DATA"]) / "Set5" / "HR"
     rows = [metrics.floors(*case.load(), border=scale) for case in Scenario(folder, scale=scale)]
     means = [sum(float(row[i]["psnr"]) for row in rows) / 5 for i in (1, 2)]
-    assert means[0] == pytest.approx(unaligned, abs=0.01)
-    assert means[1] == pytest.approx(aligned, abs=0.06)  # how the border is treated after aligning is not standardised
+    # Our figures. Another count has 29.08, 27.16 and 26.76 aligned, and the same as here unaligned: moving an image leaves a
+    # border, and what is shaved of it is not standardised. Shaving 3s or 4s pixels here, not s, gives 0.03 to 0.06 more.
+    assert means == pytest.approx([unaligned, aligned], abs=0.006)
 
 
 def test_a_diverged_estimate_is_scored_as_nan_and_breaks_nothing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:

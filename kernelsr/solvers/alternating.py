@@ -19,8 +19,8 @@ def alternating(
     restorer: Restorer | None,
     *,
     steps: int = 100,
-    kernel_rest: float = 0.1,
-    kernel_steps: int = 1,
+    kernel_rest: float = 0.75,
+    kernel_steps: int = 10,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
     """Estimate kernel and image in turns; Diff-DKP, Yang et al. (2024): one reverse step of the diffusion, then the kernel.
