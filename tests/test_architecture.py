@@ -18,9 +18,9 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"learner", "ncnn_models", "onnx_models"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd"},
     {"solvers"},
-    {"legacy", "data", "metrics"},
+    {"legacy", "data", "metrics", "flags"},
     {"official", "official_flow", "official_kernels", "official_srmd", "official_usrnet"}
-    | {"pictures", "results", "tables", "report"},
+    | {"pictures", "results", "tables", "statistics", "report"},
     {"configure", "meter", "progress", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -51,7 +51,7 @@ BETWEEN_PARTS = {
 }
 HYDRA = {"configure", "cli"}
 # problem defines it, and the package's face hands it on; the others make it, measure against it, or show what was measured.
-TRUTH = {"problem", "__init__", "data", "metrics", "results", "report", "tables", "progress", "cli"}
+TRUTH = {"problem", "__init__", "data", "metrics", "flags", "results", "report", "tables", "progress", "cli"}
 LONGEST_FILE, LONGEST_FUNCTION = 260, 75
 
 
