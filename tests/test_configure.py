@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import kernelsr
-from kernelsr.configure import device_of, scenario_of
+from kernelsr.configure import compose_config, device_of, part, scenario_of
 from kernelsr.images import read_image
 from kernelsr.metrics import kernel_psnr
 from kernelsr.official import HERE
@@ -73,6 +73,16 @@ def test_an_experiment_is_the_papers_schedule(photo):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", ["experiment=dip_dkp"])
     assert (cfg.solver.steps, cfg.solver.ssim_steps, cfg.restorer.sparsity) == (1000, 405, 2e-4)
+
+
+@pytest.mark.parametrize("base", ["fkp", "gaussian", "inr", "softmax", "double_dip"])
+def test_kernelgan_fkps_settings_of_its_flow_leave_another_base_alone(base):
+    game = compose_config(["experiment=kernelgan_fkp", f"prior@prior.base={base}", "scale=2"])
+    assert game.prior.base == compose_config([f"prior={base}"]).prior
+    assert part(game, "prior", Problem(torch.full((1, 3, 24, 24), 0.5), 2), torch.Generator())().shape[-1] == 11
+    published = compose_config(["experiment=kernelgan_fkp", "prior.base.beta1=0.6"]).prior.base
+    assert (published.lr, published.beta1, published.start, published.latent_seed) == (5e-4, 0.6, 0, 1)
+    assert published.keys() == compose_config(["prior=fkp"]).prior.keys()
 
 
 @pytest.mark.parametrize(
