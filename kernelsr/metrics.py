@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.degradation import degrade
-from kernelsr.families import mean_kernel
+from kernelsr.families import delta_kernel, mean_kernel
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.restorers import Bicubic
 
 FLOORS = ("floor: mean kernel", "floor: bicubic, unaligned", "floor: bicubic, aligned")
 LINE = 0.26  # HR pixels squared: above the variance 0.25 of two pixels, and so of any line; FKP's kernels begin at 0.35
 BOUND = "bound: true kernel"
+DELTA = "floor: delta"
 BASELINE = "baseline: Real-ESRGAN"
 
 
@@ -142,10 +143,11 @@ def score_kernel(kernel: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def floors(problem: Problem, truth: Truth, *, border: int) -> list[dict[str, str | float]]:
-    """The rows that a method has to clear: the mean kernel, and bicubic on the protocol's grid and on the aligned one."""
+    """The rows that a method has to clear: the mean kernel, no blur, and bicubic on the protocol's grid and aligned."""
     rows: list[dict[str, str | float]] = []
     if truth.kernel is not None:
         rows.append({"method": FLOORS[0], **score_kernel(mean_kernel(problem), truth.kernel)})
+        rows.append({"method": DELTA, **score_kernel(delta_kernel(problem), truth.kernel)})
     if truth.hr is not None:
         for method, aligned in ((FLOORS[1], False), (FLOORS[2], True)):
             image = Bicubic(problem, torch.Generator(), aligned=aligned)(mean_kernel(problem).to(problem.lr))

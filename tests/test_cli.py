@@ -159,7 +159,7 @@ def test_one_bad_image_is_reported_and_the_rest_completes(photos, tmp_path):
     assert (out / "a" / "kernel.png").stat().st_size > 100
     trace = results.read_trace(out / "a" / "trace.csv")
     assert [row["step"] for row in trace] == [1, 2, 3, 4] and all(row["loss"] > 0 for row in trace)
-    assert len(rows_of_floors(out)) == 6
+    assert len(rows_of_floors(out)) == 8
     page = (out / "report.html").read_text()
     assert "b.png" in page and "data:image/png;base64," in page
     assert "dkp+dip" in printed and "floor: mean kernel" in printed and str(out / "report.html") in printed

@@ -2,7 +2,7 @@
 
 from kernelsr.families.benchmarks import Div2krk, GaussianSet
 from kernelsr.families.disk import Disk
-from kernelsr.families.family import KernelFamily, kernel_size_of
+from kernelsr.families.family import KernelFamily, delta_kernel, kernel_size_of
 from kernelsr.families.folder import KernelFolder
 from kernelsr.families.gaussian import (
     AnisotropicGaussian,
@@ -28,6 +28,7 @@ __all__ = [
     "Mixture",
     "Noisy",
     "RandomMotion",
+    "delta_kernel",
     "dkp_released_variances",
     "fkp_variances",
     "gaussian_kernel",

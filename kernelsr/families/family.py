@@ -49,6 +49,12 @@ def spread(points: Tensor, kernel_size: int) -> Tensor:
     return kernel.view(-1, 1, kernel_size, kernel_size)
 
 
+def delta_kernel(problem: Problem) -> Tensor:
+    """No blur: all light at the convention's centre, (1, 1, K, K) in float64; between pixels shared by those around it."""
+    centre = kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+    return spread(torch.full((1, 1, 2), centre, dtype=torch.float64), problem.kernel_size)
+
+
 def recentred(kernel: Tensor, target: float) -> Tensor:
     """Kernels (n, 1, K, K) moved so that their centre of mass is at ``target``: non-negative, sum one.
 
