@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kernelsr import degradation, families, kernels, metrics
 from kernelsr.configure import compose_config, solve
-from kernelsr.priors import Spectral
+from kernelsr.priors import Spectral, spectral
 from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle, covariance, gaussian, periodogram
-from kernelsr.problem import Problem
+from kernelsr.problem import EIGHT_BITS, Problem
 
 SHAPES = {2: (0.7, 0.5, -0.4), 4: (1.2, -0.4, 0.4)}  # logarithm of the covariance
 
@@ -43,6 +43,8 @@ def test_the_periodogram_of_white_noise_is_its_variance() -> None:
     far = periodogram(noise + 5, 32)[2:-1, 2:-1]  # a constant is taken out
     assert far.mean().item() == pytest.approx(0.09, rel=0.03)
     assert periodogram(noise[:20], 32).shape == (20, 32)
+    # Each window about its mean under the taper, so that nothing is left at DC.
+    assert periodogram(noise + torch.arange(150.0)[:, None], 32)[0, 0] < 1e-20
 
 
 @pytest.mark.parametrize("scale", SHAPES)
@@ -56,6 +58,36 @@ def test_the_model_expects_what_random_images_show(scale: int) -> None:
     # Hann's window mixes a frequency with its neighbours: near DC, and where the spectrum bends, by a few percent.
     assert ratio.mean().item() == pytest.approx(1, abs=0.08)
     assert ratio.quantile(0.02) > 0.6 and ratio.quantile(0.98) < 1.6
+
+
+def test_the_fit_is_the_summit_of_likelihood_times_what_is_known() -> None:
+    known = PHOTOGRAPHS | {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35), "noise": (-9.0, 2.0)}
+    model = Whittle(observed(2, 0)[0][0, 0], 2, 32, known)
+    assert len(model.power) == 32 * 32 - 9  # all frequencies but DC and its neighbours
+    found = model.fit(50.0).requires_grad_()
+    expected = model.expected(found)
+    mean, spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
+    posterior = 50 * (expected.log() + model.power / expected).mean() + ((found - mean) / spread).square().sum() / 2
+    (slope,) = torch.autograd.grad(posterior, found)
+    # Either term alone has the slope of its deviation there.
+    assert (slope * spread).abs().max() < 0.02 < 0.5 < ((found - mean) / spread).abs().max()
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.1])
+def test_what_is_known_beforehand_is_the_protocols(monkeypatch: pytest.MonkeyPatch, noise_std: float) -> None:
+    seen: dict[str, tuple[float, float]] = {}
+
+    class Recorded(Whittle):
+        def __init__(self, grey: Tensor, scale: int, window: int, known: dict[str, tuple[float, float]]):
+            seen.update(known)
+            super().__init__(grey, scale, window, known)
+
+    monkeypatch.setattr(spectral, "Whittle", Recorded)
+    Spectral(replace(problem(4), noise_std=noise_std), rng())
+    assert seen["noise"][0] == pytest.approx(2 * math.log(noise_std or EIGHT_BITS))
+    low, high = families.fkp_variances(4)
+    logarithms = torch.linspace(low, high, 10001, dtype=torch.float64).log()
+    assert seen["size"][0] == pytest.approx(logarithms.mean().item(), abs=0.05)
 
 
 def test_the_covariance_is_the_exponential() -> None:

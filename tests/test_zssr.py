@@ -108,6 +108,19 @@ def test_a_network_of_nothing_leaves_aligned_bicubic(scale: int, centre: str) ->
     torch.testing.assert_close(restorer(kernel), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("settings", "std"), [({}, 0.05), ({"noise_std": 0.1}, 0.1), ({"noise_std": 0.0}, EIGHT_BITS)])
+def test_the_noise_decides_how_hard_the_image_is_held_to_y(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], std: float
+) -> None:
+    posed, kernel = replace(problem(2, 12), noise_std=0.05), gaussian(2)
+    restorer = small(posed, again=0, **settings)
+    monkeypatch.setattr(restorer, "_error", lambda pair: torch.tensor(0.01).double())
+    restorer(kernel)
+    restorer.network[-1].weight.data.zero_()
+    expected = data_step(Bicubic(posed, rng())(kernel), posed.lr, kernel, 2, std**2 / 0.01)
+    torch.testing.assert_close(restorer(kernel), expected, rtol=0, atol=1e-12)
+
+
 # --- symmetries
 
 
