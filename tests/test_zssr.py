@@ -114,7 +114,7 @@ def test_the_noise_decides_how_hard_the_image_is_held_to_y(
 ) -> None:
     posed, kernel = replace(problem(2, 12), noise_std=0.05), gaussian(2)
     restorer = small(posed, again=0, **settings)
-    monkeypatch.setattr(restorer, "_error", lambda pair: torch.tensor(0.01).double())
+    monkeypatch.setattr(restorer, "_error", lambda pair: torch.tensor(0.01, dtype=torch.float64))
     restorer(kernel)
     restorer.network[-1].weight.data.zero_()
     expected = data_step(Bicubic(posed, rng())(kernel), posed.lr, kernel, 2, std**2 / 0.01)
