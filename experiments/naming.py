@@ -1,0 +1,74 @@
+"""What the rows call data, noise and method, from the command that made them.
+
+Rows from before the column ``data`` count too, and settings other than the usual ones make another method.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+
+UNTOLD = ("progress", "resume", "cells", "shard", "references", "device", "data.only", "hydra", "track")
+"""Settings that change no number of a row."""
+NAMED = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "protocol", "scale", "seed")
+"""Settings that a row's other columns say."""
+KERNEL_NOISE = ("data.family.noise", "data.family.level")
+IMAGE_NOISE = ("data.noise_std", "data.noise", "data.jpeg")
+FAMILY = "family@data.family"
+FAMILIES = ("aniso", "iso", "iso8", "motion", "random_motion", "disk", "levin", "usrnet12", "div2krk", "realesrgan")
+PROTOCOLS = {"fkp2021": "aniso", "dkp2024": "aniso", "aligned": "aniso", "kernelgan": "div2krk", "div2krk": "div2krk"}
+PROTOCOLS |= {"dkp2024_motion": "motion"}
+
+
+def words_of(command: str) -> dict[str, str]:
+    """The overrides of a command, without those that change no number."""
+    try:
+        words = [word.lstrip("+").partition("=") for word in shlex.split(command) if "=" in word]
+    except ValueError:
+        print(f"a command is no shell's: {command}", file=sys.stderr)
+        return {}
+    return {key: value for key, _, value in words if not key.startswith(UNTOLD)}
+
+
+def data_of(name: str, parts: dict[str, str]) -> tuple[str, str]:
+    """What the data are called, and the family of their kernels."""
+    name = "demo_aniso" if name == "demo" else name
+    images, family = name, "aniso"
+    for suffix in sorted((*FAMILIES, *PROTOCOLS), key=len):
+        if name.endswith(f"_{suffix}"):
+            images, family = name.removesuffix(f"_{suffix}"), suffix
+    chosen = parts.get("protocol", "none")
+    if chosen != "none":
+        name, family = f"{images}_{chosen}", chosen
+    family = parts.get(FAMILY, PROTOCOLS.get(family, family))
+    others = {key: value for key, value in parts.items() if key.startswith("data.") or "@data." in key}
+    others = {key: value for key, value in others.items() if key not in (*KERNEL_NOISE, *IMAGE_NOISE)}
+    return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))]), family
+
+
+def method_of(name: str, parts: dict[str, str]) -> str:
+    """The method's name with the settings that are not usual; rows from before name an experiment by its parts."""
+    if experiment := parts.get("experiment"):
+        nonblind = parts.get("nonblind", "none")
+        if not name.startswith(experiment):
+            name = experiment if nonblind == "none" else f"{experiment}+{nonblind}"
+    others = {key: value for key, value in parts.items() if key not in NAMED}
+    others = {key: value for key, value in others.items() if not (key.startswith("data.") or "@data." in key)}
+    return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))])
+
+
+def noise_of(parts: dict[str, str], family: str) -> tuple[str, str]:
+    """The noise of the kernel and of the image as the command sets them; "" for none."""
+    kernel, image = (" ".join(_said(parts, keys)) for keys in (KERNEL_NOISE, IMAGE_NOISE))
+    return kernel or ("usual" if family == "noisy" else ""), image
+
+
+def _said(parts: dict[str, str], keys: Iterable[str]) -> list[str]:
+    """Settings of a noise by value, or by name and value where they are not its strength; of strength 0 there is none."""
+    plain = (*KERNEL_NOISE, "data.noise_std")
+    return [
+        parts[key] if key in plain else f"{key.removeprefix('data.')}={parts[key]}"
+        for key in keys
+        if parts.get(key, "null") not in ("null", "0", "0.0", "drawn")
+    ]
