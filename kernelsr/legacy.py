@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, gaussian_kernel, variance_range
+from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, variance_range
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,17 @@ class LegacyDraws:
 
     def __call__(self, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The kernel (1, 1, K, K) in float64 and the image noise (1, 3, h, w) in float32."""
-        low, high = variance_range(self.family.variances, self.scale)
+        drawn_scale, drawn_size = self.family.drawn_at(self.scale, self.kernel_size)
+        low, high = variance_range(self.family.variances, drawn_scale)
         first = low + self.rng.rand() * (high - low)
         isotropic = isinstance(self.family, IsotropicGaussian)
         second = first if isotropic else low + self.rng.rand() * (high - low)
         angle = 0.0 if isotropic else self.rng.rand() * math.pi
-        relative = (2 * self.rng.rand(self.kernel_size, self.kernel_size) - 1) * self.family.noise
-        kernel = gaussian_kernel(
-            *(torch.tensor([value], dtype=torch.float64) for value in (first, second, angle)),
-            kernel_size=self.kernel_size,
-            scale=self.scale,
-            centre=self.centre,
-            noise=torch.from_numpy(relative)[None, None],
-        )
+        relative = (2 * self.rng.rand(drawn_size, drawn_size) - 1) * self.family.noise
+        numbers = torch.tensor([[first], [second], [angle]], dtype=torch.float64)
+        noisy = torch.from_numpy(relative)[None, None]
+        shape = {"scale": self.scale, "kernel_size": self.kernel_size}
+        kernel = self.family.rendered(numbers[0], numbers[1], numbers[2], noisy, **shape, centre=self.centre)
         share = self.rng.rand()
         sigma = self.noise_std * (1.0 if self.fixed else share)
         noise = sigma * self.rng.standard_normal((*lr_size, 3))

@@ -92,7 +92,7 @@ def leave_the_border_out_of_ssim(patch: pytest.MonkeyPatch) -> None:
 
 def shave_the_scale_squared(patch: pytest.MonkeyPatch) -> None:
     sound = metrics._shaved
-    patch.setattr(metrics, "_shaved", lambda first, second, border: sound(first, second, border**2))
+    patch.setattr(metrics, "_shaved", lambda first, second, border, channel: sound(first, second, border**2, channel))
 
 
 def convolve(patch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Families: distributions over kernels that one *draws* from; (n, problem, rng) -> (n, 1, K, K)."""
 
-from kernelsr.families.benchmarks import Div2krk, GaussianSet
+from kernelsr.families.benchmarks import Div2krk, GaussianSet, TwiceGaussian
 from kernelsr.families.disk import Disk
 from kernelsr.families.family import KernelFamily, delta_kernel, kernel_size_of
 from kernelsr.families.folder import KernelFolder
@@ -28,6 +28,7 @@ __all__ = [
     "Mixture",
     "Noisy",
     "RandomMotion",
+    "TwiceGaussian",
     "delta_kernel",
     "dkp_released_variances",
     "fkp_variances",

@@ -1,4 +1,4 @@
-"""The kernels of other papers' benchmarks, from their definitions: Gaussian8 and DIV2KRK."""
+"""The kernels of other papers' benchmarks, from their definitions: Gaussian8, DIV2KRK, and FKP's for KernelGAN."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from kernelsr import kernels
 from kernelsr.families.family import bounds, uniform
-from kernelsr.families.gaussian import gaussian_kernel
+from kernelsr.families.gaussian import AnisotropicGaussian, gaussian_kernel
 from kernelsr.problem import Problem
 
 GAUSSIAN8 = {2: (0.8, 1.6), 3: (1.35, 2.4), 4: (1.8, 3.2)}
 DIV2KRK_SIZES = {2: 11, 4: 31}
+TWICE_SIZES = {2: 11, 4: 21}
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,42 @@ class Div2krk:
                 f"set kernel_size={own}"
             )
         return kernels.normalise(kernel).to(problem.lr)
+
+
+@dataclass(frozen=True)
+class TwiceGaussian(AnisotropicGaussian):
+    """The kernels that FKP compares KernelGAN and KernelGAN-FKP on: Liang et al. (2021), released generator.
+
+    At x2 the FKP protocol's. At x4 an 11x11 kernel of the x2 protocol applied twice, cut to 21x21 and moved back to its
+    centre, where DIP-FKP has a single Gaussian of 19x19.
+    """
+
+    def kernel_size(self, scale: int) -> int:
+        """11 at x2, 21 at x4."""
+        if scale not in TWICE_SIZES:
+            raise ValueError(f"kernels applied twice are for x2 and x4, not for x{scale}; choose another family")
+        return TWICE_SIZES[scale]
+
+    def drawn_at(self, scale: int, kernel_size: int) -> tuple[int, int]:
+        """x2, 11x11."""
+        self.kernel_size(scale)
+        return 2, TWICE_SIZES[2]
+
+    def rendered(
+        self,
+        first: Tensor,
+        second: Tensor,
+        angle: Tensor,
+        noise: Tensor | None,
+        *,
+        scale: int,
+        kernel_size: int,
+        centre: str,
+    ) -> Tensor:
+        """The kernels (n, 1, K, K) of drawn variances, angles and noise."""
+        drawn_scale, drawn_size = self.drawn_at(scale, kernel_size)
+        kernel = super().rendered(first, second, angle, noise, scale=drawn_scale, kernel_size=drawn_size, centre=centre)
+        if scale == 2:
+            return kernels.pad_to(kernel, kernel_size)
+        twice = kernels.normalise(kernels.pad_to(kernels.convolve_dilated(kernel), kernel_size))
+        return kernels.normalise(kernels.recentre(twice, kernels.centre(centre, kernel_size, scale)))

@@ -101,17 +101,33 @@ class AnisotropicGaussian:
             raise ValueError(f"noise is {self.noise}; it must lie in [0, 1), the papers use 0.4")
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
-        low, high = variance_range(self.variances, problem.scale)
+        low, high = variance_range(self.variances, self.drawn_at(problem.scale, problem.kernel_size)[0])
         first, second = uniform((n,), low, high, rng), uniform((n,), low, high, rng)
         return self._render(first, second, uniform((n,), 0, math.pi, rng), problem, rng)
 
+    def drawn_at(self, scale: int, kernel_size: int) -> tuple[int, int]:
+        """The scale and support for which the numbers of a kernel are drawn."""
+        return scale, kernel_size
+
+    def rendered(
+        self,
+        first: Tensor,
+        second: Tensor,
+        angle: Tensor,
+        noise: Tensor | None,
+        *,
+        scale: int,
+        kernel_size: int,
+        centre: str,
+    ) -> Tensor:
+        """The kernels (n, 1, K, K) of drawn variances, angles and noise."""
+        return gaussian_kernel(first, second, angle, kernel_size=kernel_size, scale=scale, centre=centre, noise=noise)
+
     def _render(self, first: Tensor, second: Tensor, angle: Tensor, problem: Problem, rng: torch.Generator) -> Tensor:
-        size = problem.kernel_size
+        _, size = self.drawn_at(problem.scale, problem.kernel_size)
         noise = uniform((len(first), 1, size, size), -self.noise, self.noise, rng) if self.noise else None
-        kernel = gaussian_kernel(
-            first, second, angle, kernel_size=size, scale=problem.scale, centre=problem.centre, noise=noise
-        )
-        return kernel.to(problem.lr)
+        shape = {"scale": problem.scale, "kernel_size": problem.kernel_size}
+        return self.rendered(first, second, angle, noise, **shape, centre=problem.centre).to(problem.lr)
 
 
 @dataclass(frozen=True)
