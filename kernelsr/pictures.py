@@ -1,4 +1,4 @@
-"""Arrays as pictures: 8-bit images, kernels and error maps in colour, curves as SVG; for people, never for metrics."""
+"""Arrays as pictures: 8-bit images, kernels and error maps in colour; for people, never for metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -47,8 +47,17 @@ def png(picture: np.ndarray) -> bytes:
 
 def jpeg(picture: np.ndarray) -> bytes:
     """The same as a JPEG file of good quality, colours at full resolution: for pages of many images."""
+    return _jpeg(picture, quality=88, subsampling=0)
+
+
+def small_jpeg(picture: np.ndarray) -> bytes:
+    """The same at half the bytes, colours at half the resolution: for pages of hundreds of pictures."""
+    return _jpeg(picture, quality=78, subsampling=2)
+
+
+def _jpeg(picture: np.ndarray, *, quality: int, subsampling: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=88, subsampling=0)
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=subsampling)
     return file.getvalue()
 
 
@@ -71,77 +80,20 @@ def pad_centred(kernel: np.ndarray, size: int) -> np.ndarray:
     return np.pad(kernel, [(b, size - side - b) for b, side in zip(before, kernel.shape, strict=True)])
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A curve ready to draw in a box of WIDTH x HEIGHT units: SVG points, and ticks as (place, label)."""
-
-    points: str
-    end: tuple[float, float]
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    level: float | None
-
-    WIDTH = 320
-    HEIGHT = 250
-    LEFT, RIGHT, TOP, BOTTOM = 46, 16, 10, 30
-
-
-def curve(
-    steps: Sequence[float], values: Sequence[float | None], *, log: bool = False, level: float | None = None
-) -> Curve | None:
-    """Values over steps; what has no place on the axis (None, NaN, 0 on a log axis) is left out; None if that is all.
-
-    ``level`` is a value to compare with, drawn as a horizontal line.
-    """
-    finite = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None and math.isfinite(v)]
-    pairs = [(s, v) for s, v in finite if v > 0] if log else finite
-    if not pairs:
+def load_picture(path: Path) -> np.ndarray | None:
+    """A picture, (H, W) or (H, W, 3) uint8; None where the file is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError):  # Pillow's words for a PNG that ends too early or breaks off inside
         return None
-    stride = math.ceil(len(pairs) / 240)
-    pairs = [*pairs[:-1:stride], pairs[-1]]
-    level = level if level is not None and math.isfinite(level) else None
-    seen = [v for _, v in pairs] + ([] if level is None else [level])
-    low, high = _span(min(seen), max(seen), log)
-    first, last = min(s for s, _ in pairs), max(s for s, _ in pairs)
-    last = last if last > first else first + 1
-
-    def x(step: float) -> float:
-        return Curve.LEFT + (step - first) / (last - first) * (Curve.WIDTH - Curve.LEFT - Curve.RIGHT)
-
-    def y(value: float) -> float:
-        share = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-        return Curve.HEIGHT - Curve.BOTTOM - share * (Curve.HEIGHT - Curve.TOP - Curve.BOTTOM)
-
-    return Curve(
-        points=" ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in pairs),
-        end=(x(pairs[-1][0]), y(pairs[-1][1])),
-        x_ticks=[(x(t), f"{t:g}") for t in _linear_ticks(first, last)],
-        y_ticks=[(y(t), f"{t:.4g}") for t in (_log_ticks(low, high) if log else _linear_ticks(low, high))],
-        level=None if level is None else y(level),
-    )
 
 
-def _span(low: float, high: float, log: bool) -> tuple[float, float]:
-    if log:
-        margin = max((high / low) ** 0.06, 1.05)
-        return low / margin, high * margin
-    margin = max(0.06 * (high - low), 1e-3 * abs(high), 1e-9)
-    return low - margin, high + margin
-
-
-def _linear_ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    tick = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    return [float(f"{i * tick:.12g}") for i in range(math.ceil(low / tick), math.floor(high / tick) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for numbers in ((1, 2, 5), (1,)):
-        ticks = [n * 10.0**p for p in powers for n in numbers if low <= n * 10.0**p <= high]
-        if len(ticks) <= 6:
-            break
-    if len(ticks) < 2:
-        return _linear_ticks(low, high)
-    return ticks[:: math.ceil(len(ticks) / 6)]
+def load_kernel(path: Path) -> np.ndarray | None:
+    """A kernel, (K, K); None where the file is missing, damaged or holds something else."""
+    try:
+        kernel = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = isinstance(kernel, np.ndarray) and kernel.ndim == 2 and kernel.size and kernel.dtype.kind == "f"
+    return kernel if whole else None

@@ -6,82 +6,20 @@ import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from pages import Page, add, fail, floor
 from PIL import Image
 
-from kernelsr.pictures import curve
-from kernelsr.problem import Estimate, Problem, Truth
+from kernelsr.charts import Line, lines_chart
 from kernelsr.report import terminal_table, write_report
-from kernelsr.results import COLUMNS, METRICS, append_row, read_rows, safe_name, save_estimate
+from kernelsr.results import COLUMNS, METRICS, read_rows
 from kernelsr.tables import SHOWN, means
 
-VOID = {"meta", "img", "br", "input", "link", "hr"}
 SETTINGS = {"prior": "dkp", "images": "<photos> & more"}
-
-
-class Page(HTMLParser):
-    """A strict reader: keeps texts, images and ids, and fails where tags do not match."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(convert_charrefs=True)
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.attributes: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(self.source)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(" ".join(data.split()))
-
-    @property
-    def text(self) -> str:
-        return " ".join(word for word in self.words if word)
-
-    def values(self, tag: str, attribute: str) -> list[str]:
-        return [attrs[attribute] or "" for name, attrs in self.attributes if name == tag and attribute in attrs]
-
-
-def add(folder: Path, name: str, *, truth: bool = True, size: int = 12, method: str = "dkp+dip", **values: Any) -> None:
-    """One finished image of scale 2 in a run's folder."""
-    rng = torch.Generator().manual_seed(len(name))
-    kernel = torch.rand(2, 1, 11, 11, generator=rng)
-    kernel /= kernel.sum((2, 3), keepdim=True)
-    hr = torch.rand(1, 3, 2 * size, 2 * size, generator=rng)
-    trace = [{"step": s, "loss": 0.5**s, "kernel_psnr": 40.0 + s if truth else None} for s in range(0, 20, 5)]
-    problem = Problem(hr[:, :, ::2, ::2], scale=2)
-    known = Truth(hr, kernel[1:]) if truth else None
-    save_estimate(folder / safe_name(name), Estimate(0.9 * hr, kernel[:1]), problem, known, trace)
-    numbers = {"psnr": 24.0, "ssim": 0.8, "kernel_psnr": 50.0, "variance_error": 0.1} if truth else {}
-    row = {"image": name, "method": method, "scale": 2, "seed": 0, "lr_psnr": 44.0, "seconds": 9.0}
-    append_row(folder / "rows.csv", {**row, **numbers, **values})
-
-
-def fail(folder: Path, name: str, why: str) -> None:
-    append_row(folder / "rows.csv", {"image": name, "method": "dkp+dip", "scale": 2, "seed": 0, "error": why})
-
-
-def floor(folder: Path, name: str, method: str, **values: Any) -> None:
-    append_row(folder / "floors.csv", {"image": name, "method": method, "scale": 2, "seed": 0, **values})
 
 
 def build(folder: Path) -> Page:
@@ -282,5 +220,50 @@ def test_the_report_needs_no_matplotlib() -> None:
 
 def test_a_single_tiny_loss_has_a_curve() -> None:
     """A solver without a loop shows one step, and its closed form explains y to rounding."""
-    drawn = curve([1], [1.9e-13], log=True)
+    drawn = lines_chart([Line([1], [1.9e-13])], log=True)
     assert drawn is not None and all(0 < float(text) < 1e-11 for _, text in drawn.y_ticks)
+
+
+def test_the_best_step_has_a_ring_in_both_curves(tmp_path: Path) -> None:
+    add(tmp_path, "bird")
+    trace = [(1, 0.5, 40.0), (5, 0.1, 52.25), (9, 0.2, 50.0)]
+    lines = ["step,loss,kernel_psnr", *(",".join(map(str, row)) for row in trace)]
+    (tmp_path / "bird" / "trace.csv").write_text("\n".join(lines) + "\n")
+    page = build(tmp_path)
+    assert "ring: the best, 52.25 at step 5" in page.text and "ring: step 5, where the kernel is best" in page.text
+    circles = [attrs for name, attrs in page.attributes if name == "circle" and attrs["class"] == "best"]
+    assert len(circles) == 2
+    points = [attrs["points"].split() for name, attrs in page.attributes if name == "polyline"]
+    assert [f"{c['cx']},{c['cy']}" for c in circles] == [line[1] for line in points]  # the second of three points
+
+
+def test_without_a_true_kernel_the_ring_is_at_the_lowest_loss(tmp_path: Path) -> None:
+    add(tmp_path, "bird", truth=False)  # its loss falls to the end
+    assert "ring: the lowest, 3.052e-05 at step 15" in build(tmp_path).text
+
+
+def test_thinning_keeps_the_ends_and_the_best() -> None:
+    steps = list(range(1, 1001))
+    drawn = lines_chart([Line(steps, [abs(step - 501.5) for step in steps], best=501)], points=10)
+    assert drawn is not None and drawn.lines[0].best is not None
+    points = drawn.lines[0].points.split()
+    assert 10 <= len(points) <= 13 and points[0].startswith("46.0,") and points[-1].startswith("304.0,")
+    assert "{:.1f},{:.1f}".format(*drawn.lines[0].best) in points
+
+
+def test_flags_are_words_beside_the_numbers_and_no_column_where_there_are_none(tmp_path: Path) -> None:
+    add(tmp_path, "a", flags="")
+    assert "Flags" not in build(tmp_path).text
+    add(tmp_path, "b", flags="collapsed off-centre")
+    page = build(tmp_path)
+    assert page.text.count("collapsed, off-centre") == 2  # in the table and with the image
+    assert page.words.count("Flags") == 3 and "Flags" in page.words[: page.words.index("b")]
+
+
+def test_damaged_pictures_do_not_stop_the_page(tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    for name in ("sr.png", "kernel.npy"):
+        path = tmp_path / "a" / name
+        path.write_bytes(path.read_bytes()[:60])
+    page = build(tmp_path)
+    assert page.values("img", "alt") == ["LR of a", "HR, true of a", "True kernel of a"]

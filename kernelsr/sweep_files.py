@@ -1,0 +1,110 @@
+"""A sweep's folder as it lies there: its jobs with their rows, and what is wrong with those that are not whole."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernelsr.results import Row, read_rows
+
+JOB = "job.json"
+TOLD = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "scale", "seed")
+"""Settings that the names of data and method, or a column, say already."""
+OF_DATA = ("data.", "protocol=", "images=", "family=")
+"""How settings begin that change what is estimated, and not how."""
+
+
+@dataclass
+class SweepJob:
+    """One job: what its data and method are called in the sweep, its rows, and what is wrong with its files, if anything."""
+
+    folder: Path
+    data: str = ""
+    method: str = ""
+    command: str = ""
+    images: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    floors: list[Row] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[str]:
+        """The images that have no row yet."""
+        seen = {row["image"] for row in self.rows}
+        return [name for name in self.images if name not in seen]
+
+
+def read_sweep(folder: Path) -> list[SweepJob]:
+    """The jobs in a sweep's folder, by number or name; whatever is missing or damaged there is a job's trouble, no error.
+
+    A job's folder has a job.json or rows.csv, or a number for a name. Where jobs share data and method by name, the settings
+    that vary in the sweep tell them apart.
+    """
+    folders = [path for path in folder.iterdir() if path.is_dir() and _is_job(path)]
+    jobs = [_read(path) for path in sorted(folders, key=_order)]
+    words = {id(job): _settings(job.command) for job in jobs}
+    common = set.intersection(*(set(known) for known in words.values() if known)) if any(words.values()) else set()
+    for job in jobs:
+        varying = [
+            word for word in words[id(job)] if word not in common and word.lstrip("+").partition("=")[0] not in TOLD
+        ]
+        job.data = " ".join([job.data, *(word for word in varying if word.startswith(OF_DATA))])
+        job.method = " ".join([job.method, *(word for word in varying if not word.startswith(OF_DATA))])
+        for row in job.rows:
+            row |= {"method": job.method}
+        for row in [*job.rows, *job.floors]:
+            row |= {"data": job.data}
+    return jobs
+
+
+def _read(path: Path) -> SweepJob:
+    job = SweepJob(path)
+    job.rows = _rows(path / "rows.csv", job.troubles)
+    job.floors = _rows(path / "floors.csv", job.troubles)
+    facts: dict[str, Any] = {}
+    if (path / JOB).is_file():
+        try:
+            written = json.loads((path / JOB).read_text(encoding="utf-8"))
+            facts = {key: written.get(key) for key in ("data", "method", "command", "images", "error")}
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            job.troubles.append(f"its {JOB} is damaged ({error})")
+    else:
+        job.troubles.append(f"it has no {JOB}: it never began, or was made by another program")
+    first = job.rows[0] if job.rows else {}
+    job.data = str(facts.get("data") or first.get("data") or ("unknown data" if first else ""))
+    job.method = str(facts.get("method") or first.get("method") or ("unknown method" if first else ""))
+    job.command = str(facts.get("command") or first.get("command") or "")
+    images = facts.get("images")
+    job.images = [str(name) for name in images] if isinstance(images, list) else []
+    job.troubles += [str(facts["error"])] if facts.get("error") else []
+    return job
+
+
+def _rows(path: Path, troubles: list[str]) -> list[Row]:
+    if not path.is_file():
+        return []
+    try:
+        return read_rows(path)
+    except (ValueError, OSError) as error:
+        troubles.append(str(error))
+        return []
+
+
+def _is_job(path: Path) -> bool:
+    return path.name.isdecimal() or any((path / name).is_file() for name in (JOB, "rows.csv"))
+
+
+def _order(path: Path) -> tuple[int, int, str]:
+    return (0, int(path.name), path.name) if path.name.isdecimal() else (1, 0, path.name)
+
+
+def _settings(command: str) -> Sequence[str]:
+    """The settings of a command, without the program's name."""
+    try:
+        return [word for word in shlex.split(command) if "=" in word]
+    except ValueError:  # a quote that never ends
+        return []
