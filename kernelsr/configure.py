@@ -20,7 +20,7 @@ from kernelsr import solvers
 from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
-from kernelsr.learner import KernelPrior
+from kernelsr.learner import KernelPrior, Restorer
 from kernelsr.metrics import BASELINE, BOUND, FLOORS
 from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
@@ -61,8 +61,17 @@ def scenario_of(cfg: DictConfig) -> Scenario:
     return scenario
 
 
-def solve(cfg: DictConfig, problem: Problem, name: str, on_step: Callable[[Progress], None]) -> Estimate:
-    """Build the parts for one problem and run them: solver, then non-blind restorer; ValueError where the loss diverged."""
+def solve(
+    cfg: DictConfig,
+    problem: Problem,
+    name: str,
+    on_step: Callable[[Progress], None],
+    on_built: Callable[[KernelPrior, Restorer | None], None] = lambda prior, restorer: None,
+) -> Estimate:
+    """Build the parts for one problem and run them: solver, then non-blind restorer; ValueError where the loss diverged.
+
+    ``on_built`` is shown the parts of the loop once they are there.
+    """
     rng = generator(cfg.seed, name)
     problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
     prior = part(cfg, "prior", problem, rng)
@@ -70,6 +79,7 @@ def solve(cfg: DictConfig, problem: Problem, name: str, on_step: Callable[[Progr
     if start := part(cfg, "start", problem, generator(cfg.seed, name, "start")):
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
+    on_built(prior, restorer)
     # A solver that draws does so by the image's name, unless a seed of its own is set.
     own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):

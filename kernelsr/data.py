@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from kernelsr.capture import central_window, floor_to_8_bits, jpeg, qualities
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, KernelFamily, kernel_size_of
-from kernelsr.images import image_size, images_by_name, read_image
+from kernelsr.images import digest, image_size, images_by_name, read_image
 from kernelsr.legacy import LegacyDraws, LegacySequence
 from kernelsr.problem import Problem, Truth
 
@@ -49,6 +50,10 @@ class Case:
     def load(self) -> tuple[Problem, Truth]:
         """The problem and its truth. Raises a ValueError that names the file where it cannot be used."""
         return self.scenario.load(self.name)
+
+    def source(self) -> list[object]:
+        """What the problem is made of beside the settings, so that cells of changed images are told apart."""
+        return self.scenario.source(self.name)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,23 @@ class Scenario:
             lr, hr = central_window(lr, hr, self.window, self.scale)
         told = self.noise_std if self.noise == "fixed" else self.noise_std / 2
         return self._problem(lr, 0.0 if self.degradation else told, name), Truth(hr=hr, kernel=kernel)
+
+    def source(self, name: str) -> list[object]:
+        """An image's name and file, and in the papers' draws the LR sizes of the images before it, as plain data."""
+        before: list[object] = []
+        if self.degrade and self.rng == "legacy":
+            names = list(self._files)
+            before = [self._sizes[other] for other in names[: names.index(name)]]
+        return [name, digest(self._files[name]), *before]
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int] | None]:
+        """LR sizes by name; None of an image that draws nothing."""
+        sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(self._files)
+        for name in sizes:
+            with suppress(ValueError):
+                sizes[name] = self._lr_size(name)
+        return sizes
 
     def _degraded(self, name: str, hr: Tensor) -> tuple[Tensor, Tensor | None]:
         """The whole image's LR image, and the kernel where one kernel made it."""

@@ -5,7 +5,9 @@ Bad images are ValueErrors that name the file and the remedy, so that a run can 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,22 @@ def images_by_name(folder: str | Path | Sequence[str | Path]) -> dict[str, Path]
     if len(files) < len(paths):
         raise ValueError(f"several images share a name among {', '.join(sorted(set(stems)))}; rename them")
     return files
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, remembered while the file stays as it is.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+    """
+    status = Path(path).stat()
+    return _digest(Path(path), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_image(path: Path) -> bool:

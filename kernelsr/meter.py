@@ -21,16 +21,21 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(device)
         else:
             _reset_peak()
-        self.began = time.perf_counter()
+        self.began, self.parameters = time.perf_counter(), 0
+
+    def count(self, *parts: torch.nn.Module | None) -> None:
+        """Add the numbers that these parts optimise for the image; frozen ones, as of a trained network, do not count."""
+        for part in filter(None, parts):
+            self.parameters += sum(values.numel() for values in part.parameters() if values.requires_grad)
 
     def read(self) -> dict[str, float]:
-        """The columns ``seconds`` and ``peak_memory_mb``."""
+        """The columns ``seconds``, ``peak_memory_mb`` and ``parameters``."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             peak = torch.cuda.max_memory_allocated(self.device) / 1e6
         else:
             peak = _peak()
-        return {"seconds": time.perf_counter() - self.began, "peak_memory_mb": peak}
+        return {"seconds": time.perf_counter() - self.began, "peak_memory_mb": peak, "parameters": self.parameters}
 
 
 def _reset_peak() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import scipy.io
+from filelock import FileLock
 from torch import Tensor
 
 from kernelsr.pictures import VIRIDIS, as_8bit, colour, enlarge, png
@@ -25,7 +26,9 @@ from kernelsr.problem import Estimate, Problem, Truth
 
 Row = dict[str, Any]
 
-WORDS = ("image", "method", "error")
+NAMES = ("image", "data", "method")
+MADE = ("cell", "command", "version", "machine", "date")
+WORDS = (*NAMES, "flags", "error", *MADE)
 COUNTS = ("scale", "seed")
 METRICS = (
     "psnr",
@@ -39,8 +42,11 @@ METRICS = (
     "lr_psnr",
     "seconds",
     "peak_memory_mb",
+    "parameters",
 )
-COLUMNS = ("image", "method", *COUNTS, *METRICS, "error")
+COLUMNS = (*NAMES, *COUNTS, *METRICS, "flags", "error", *MADE)
+SAME = ("image", "data", "method", "scale", "seed", "command")
+"""What tells rows apart: a row that agrees in all of these with one that is there takes its place."""
 TRACE_COLUMNS = ("step", "loss", "kernel_psnr")
 
 
@@ -73,7 +79,7 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
@@ -81,22 +87,38 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8", "replace"))
 
 
-def append_row(path: str | os.PathLike[str], row: Row) -> None:
-    """Add one image's row to rows.csv (or floors.csv), which is made where missing; one writer at a time.
+def put_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Add rows to rows.csv (or floors.csv), which is made where missing; a row that is there already is replaced.
+
+    Several processes may put rows into one file: each waits for the other.
 
     Args:
         path: the CSV file.
-        row: values by column of ``COLUMNS``; a missing one or None is an empty cell: unknown.
+        rows: values by column of ``COLUMNS``; a missing one or None is an empty cell: unknown.
 
     Raises:
         ValueError: a column is unknown, or the file there is not such a table; it is then left as it is.
         OSError: the folder cannot be written.
     """
-    if unknown := sorted(set(row) - set(COLUMNS)):
+    if unknown := sorted({column for row in rows for column in row} - set(COLUMNS)):
         raise ValueError(f"unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}")
     path = Path(path)
-    rows = read_rows(path) if path.exists() else []
-    write_text_atomically(path, _csv_text(COLUMNS, [*rows, row]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise explained(error, path) from error
+    try:
+        there = read_rows(path) if path.exists() else []
+        kept = {_same(row): row for row in [*there, *rows]}
+        write_text_atomically(path, _csv_text(COLUMNS, list(kept.values())))
+    finally:
+        lock.release()
+
+
+def _same(row: Row) -> tuple[str, ...]:
+    return tuple(_cell(row.get(column)) for column in SAME)
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
@@ -218,10 +240,11 @@ def _value(column: str, cell: str) -> str | int | float | None:
         return cell
     if not cell:
         return None
-    return int(cell) if column in (*COUNTS, "step") else float(cell)
+    return int(cell) if column in (*COUNTS, "parameters", "step") else float(cell)
 
 
-def _explained(error: OSError, path: Path) -> OSError:
+def explained(error: OSError, path: Path) -> OSError:
+    """The same error with a sentence that says what cannot be written, why, and the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         why = "the disk is full; free some space or choose another output folder"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

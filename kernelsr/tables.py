@@ -13,7 +13,8 @@ from typing import Any
 from kernelsr.results import METRICS, Row
 
 WIDEST = 9  # metrics that fit a line of the terminal
-SPARED = ("ssim_nonblind", "kernel_psnr_shifted", "peak_memory_mb")  # and those it does without where there are more
+# and those it does without where there are more
+SPARED = ("ssim_nonblind", "kernel_psnr_shifted", "peak_memory_mb", "parameters")
 VARIANCE_AIM = 0.05  # relative; below it non-blind restoration loses nothing visible
 
 
@@ -63,6 +64,7 @@ SHOWN = (
     ),
     Column("seconds", "sec", "Time", "s", 1, "", "wall-clock time for the image"),
     Column("peak_memory_mb", "MB", "Memory", "MB", 0, "", "peak memory of the process or, on a GPU, of the device"),
+    Column("parameters", "params", "Parameters", "", 0, "", "numbers that are optimised for the image"),
 )  # fmt: skip
 
 

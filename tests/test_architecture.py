@@ -20,8 +20,13 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"solvers"},
     {"legacy", "data", "metrics", "flags"},
     {"official", "official_flow", "official_kernels", "official_srmd", "official_usrnet"}
-    | {"pictures", "results", "tables", "statistics", "report"},
-    {"configure", "meter", "progress", "cli"},
+    | {"pictures", "charts", "results", "tables", "statistics"},
+    {"figures", "sweep_files"},
+    {"pages", "sweep_cards"},
+    {"report", "sweep_report"},
+    {"cells", "configure", "meter", "progress", "runs"},
+    {"sweeps"},
+    {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {
@@ -36,12 +41,10 @@ SIDEWAYS = {
     ("official_usrnet", "official"),
     ("results", "pictures"),
     ("tables", "results"),
-    ("report", "pictures"),
-    ("report", "results"),
-    ("report", "tables"),
-    ("cli", "configure"),
-    ("cli", "meter"),
-    ("cli", "progress"),
+    ("runs", "cells"),
+    ("runs", "configure"),
+    ("runs", "meter"),
+    ("runs", "progress"),
 }
 UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
@@ -49,9 +52,9 @@ UPWARDS = {
 BETWEEN_PARTS = {
     ("priors/dynamic", "priors/network"),  # DKP's kernel network, the default of what is made dynamic
 }
-HYDRA = {"configure", "cli"}
+HYDRA = {"configure", "runs", "cli"}
 # problem defines it, and the package's face hands it on; the others make it, measure against it, or show what was measured.
-TRUTH = {"problem", "__init__", "data", "metrics", "flags", "results", "report", "tables", "progress", "cli"}
+TRUTH = {"problem", "__init__", "data", "metrics", "flags", "results", "report", "tables", "progress", "runs"}
 LONGEST_FILE, LONGEST_FUNCTION = 260, 75
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,18 +16,21 @@ import scipy.io
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from kernelsr import cli, results
+from kernelsr import cli, results, runs
 from kernelsr.paths import CONF
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "kernelsr" / "photos"
 QUICK = ["solver.steps=4", "progress=false"]
+STORES = tempfile.TemporaryDirectory(prefix="kernelsr-cells-")
 TINY = ["restorer.channels=8", "restorer.skip=4", "prior.rehearsal=2", *QUICK, "references=false"]
 
 
 def start(*words, cwd=ROOT, **environment):
-    """`python run.py` in a process of its own."""
+    """`python run.py` in a process of its own, with a store of cells of its own where none is named."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    if not any(word.startswith(("cells=", "--help")) for word in words):
+        words = (*words, f"cells={tempfile.mkdtemp(dir=STORES.name)}")
     command = [sys.executable, str(ROOT / "run.py"), *words]
     return subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -44,7 +48,11 @@ def rows_of(folder):
 
 def configured(*words):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(words))
+        return compose("config", [*words, f"cells={tempfile.mkdtemp(dir=STORES.name)}"])
+
+
+def job_of(method="dkp+dip", data="folder"):
+    return runs.Job(data, method, f"python run.py data={data}")
 
 
 @pytest.fixture
@@ -179,7 +187,8 @@ def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_fail
     assert code == 1
     done = {row["method"] for job in "012" for row in rows_of(out / job) if not row["error"]}
     assert done == {"softmax+dip", "fkp+dip"}
-    assert not (out / "3" / "rows.csv").exists()  # a setting that is wrong for all images ends its job at once
+    # A setting that is wrong for all images ends its job at once.
+    assert (out / "3" / "job.json").exists() and not (out / "3" / "rows.csv").exists()
     assert "no_such_file.pt" in errors
 
 
@@ -216,19 +225,19 @@ def test_a_missing_set_names_its_variable(tmp_path):
 
 def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no images"):
-        cli.run(configured("data=folder", f"data.folder={tmp_path}"), tmp_path / "out", "x", "x")
+        runs.run(configured("data=folder", f"data.folder={tmp_path}"), tmp_path / "out", job_of(), "")
 
 
 def test_an_image_smaller_than_the_kernel_is_skipped_with_its_reason(tmp_path, capsys):
     Image.new("RGB", (5, 5)).save(tmp_path / "dot.png")
     cfg = configured("data=real", f"data.folder={tmp_path}", "scale=2", *TINY)
-    assert len(cli.run(cfg, tmp_path / "out", "dkp+dip", "real")) == 1
+    assert len(runs.run(cfg, tmp_path / "out", job_of(data="real"), "")) == 1
     assert "smaller than the kernel" in rows_of(tmp_path / "out")[0]["error"]
 
 
 def test_a_diverged_optimisation_is_no_result(photos, tmp_path):
     cfg = configured("data=folder", f"data.folder={photos}/a.png", "restorer.lr=1e30", "prior.base.lr=1e30", *TINY)
-    assert "diverged" in cli.run(cfg, tmp_path, "dkp+dip", "folder")[0]
+    assert "diverged" in runs.run(cfg, tmp_path, job_of(), "")[0]
 
 
 def test_a_full_disk_ends_the_run_and_keeps_the_rows(photos, tmp_path, monkeypatch):
@@ -242,19 +251,19 @@ def test_a_full_disk_ends_the_run_and_keeps_the_rows(photos, tmp_path, monkeypat
 
     monkeypatch.setattr(results, "save_estimate", full_after_one)
     with pytest.raises(OSError, match="No space left"):
-        cli.run(cfg, tmp_path / "out", "dkp+dip", "folder")
+        runs.run(cfg, tmp_path / "out", job_of(), "")
     assert [row["image"] for row in rows_of(tmp_path / "out")] == ["a", "b"]
 
 
 def test_numbers_depend_on_neither_order_nor_company(photos, tmp_path):
     cfg = configured("data=folder", f"data.folder={photos}", *TINY)
     alone = configured("data=folder", f"data.folder={photos}", "data.only=c", *TINY)
-    cli.run(cfg, tmp_path / "all", "dkp+dip", "folder")
-    cli.run(alone, tmp_path / "one", "dkp+dip", "folder")
+    runs.run(cfg, tmp_path / "all", job_of(), "")
+    runs.run(alone, tmp_path / "one", job_of(), "")
     kernels = [np.load(tmp_path / folder / "c" / "kernel.npy") for folder in ("all", "one")]
     assert np.array_equal(*kernels)
     other = configured("data=folder", f"data.folder={photos}", "data.only=c", "seed=1", *TINY)
-    cli.run(other, tmp_path / "other", "dkp+dip", "folder")
+    runs.run(other, tmp_path / "other", job_of(), "")
     assert not np.array_equal(kernels[0], np.load(tmp_path / "other" / "c" / "kernel.npy"))
 
 

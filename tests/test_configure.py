@@ -75,6 +75,13 @@ def test_an_experiment_is_the_papers_schedule(photo):
     assert (cfg.solver.steps, cfg.solver.ssim_steps, cfg.restorer.sparsity) == (1000, 405, 2e-4)
 
 
+@pytest.mark.parametrize("experiment", ["dip_fkp", "dip_dkp", "double_dip", "dip_softmax"])
+def test_an_experiment_has_the_papers_hourglass(experiment):
+    """The reduced size of the default is for a first look."""
+    cfg = compose_config([f"experiment={experiment}"])
+    assert (cfg.restorer.channels, cfg.restorer.skip, cfg.restorer.scales, cfg.solver.steps) == (128, 16, 5, 1000)
+
+
 @pytest.mark.parametrize("base", ["fkp", "gaussian", "inr", "softmax", "double_dip"])
 def test_kernelgan_fkps_settings_of_its_flow_leave_another_base_alone(base):
     game = compose_config(["experiment=kernelgan_fkp", f"prior@prior.base={base}", "scale=2"])

@@ -3,6 +3,8 @@
 import errno
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.results import (
     COLUMNS,
     Row,
-    append_row,
+    put_rows,
     read_rows,
     read_trace,
     safe_name,
@@ -40,7 +42,8 @@ def case(channels: int = 3) -> tuple[Estimate, Problem, Truth]:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    """Of the files there; the lock beside a table that several processes may write stays."""
+    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
 
 
 def test_a_failure_in_the_middle_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +63,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file_alone(tmp_path: Path, monke
 
 def test_an_interrupt_before_replacing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.csv"
-    append_row(path, row("first"))
+    put_rows(path, [row("first")])
 
     def interrupt(source: Path, target: Path) -> None:
         assert Path(source).parent == tmp_path  # another file system could not be renamed from
@@ -68,7 +71,7 @@ def test_an_interrupt_before_replacing_leaves_the_old_file(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        append_row(path, row("second"))
+        put_rows(path, [row("second")])
     monkeypatch.undo()
     assert [r["image"] for r in read_rows(path)] == ["first"] and names(tmp_path) == {"rows.csv"}
 
@@ -90,7 +93,7 @@ def test_the_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="choose another output folder") as caught:
-        append_row(tmp_path / "file" / "run" / "rows.csv", row())
+        put_rows(tmp_path / "file" / "run" / "rows.csv", [row()])
     assert str(tmp_path / "file" / "run") in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -107,8 +110,8 @@ def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_rows_come_back_as_they_went(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     first = row('odd, "name"\nof 夜', psnr=24.123456789012345, ssim=np.float64(1 / 3), lr_psnr=torch.tensor(0.5))
-    append_row(path, first)
-    append_row(path, row("b", psnr=math.inf, kernel_psnr=math.nan, seconds=None, error="too small, sorry"))
+    put_rows(path, [first])
+    put_rows(path, [row("b", psnr=math.inf, kernel_psnr=math.nan, seconds=None, error="too small, sorry")])
     one, two = read_rows(path)
     assert path.read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     assert tuple(one) == COLUMNS
@@ -119,9 +122,27 @@ def test_rows_come_back_as_they_went(tmp_path: Path) -> None:
     assert two["error"] == "too small, sorry"
 
 
+def test_a_row_that_is_there_is_replaced_and_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    put_rows(path, [row("a", psnr=1.0), row("b", psnr=2.0), row("a", psnr=3.0, seed=4)])
+    put_rows(path, [row("b", psnr=5.0), row("a", psnr=6.0, command="python run.py prior=fkp")])
+    assert [(each["image"], each["psnr"]) for each in read_rows(path)] == [("a", 1), ("b", 5), ("a", 3), ("a", 6)]
+
+
+def test_several_processes_put_rows_into_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    script = (
+        "import sys; from kernelsr.results import put_rows\n"
+        f"for i in range(15): put_rows({str(path)!r}, [dict(image=f'{{sys.argv[1]}}{{i}}', method='m')])"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "abc"]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert {each["image"] for each in read_rows(path)} == {f"{name}{i}" for name in "abc" for i in range(15)}
+
+
 def test_an_unknown_column_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown column psnrr; the columns are image, method"):
-        append_row(tmp_path / "rows.csv", row(psnrr=1.0))
+    with pytest.raises(ValueError, match="unknown column psnrr; the columns are image, data, method"):
+        put_rows(tmp_path / "rows.csv", [row(psnrr=1.0)])
     assert not names(tmp_path)
 
 
@@ -130,9 +151,9 @@ def test_an_unknown_column_lists_the_known(tmp_path: Path) -> None:
     [
         (b"a,b\n1,2\n", "begins with 'a,b'"),
         (b"", "begins with 'nothing'"),
-        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 16, as if cut off"),
+        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 24, as if cut off"),
         ((",".join(COLUMNS) + '\nbird,"dkp+di').encode(), "not a whole CSV file"),
-        ((",".join(COLUMNS) + "\nbird,dkp,2,3,high" + "," * 11 + "\n").encode(), "row 2 .* cannot be read .*high"),
+        ((",".join(COLUMNS) + "\nbird,set5,dkp,2,3,high" + "," * 18 + "\n").encode(), "row 2 .* cannot be read .*high"),
         (b"\x89PNG\xff", "not a whole CSV file"),
     ],
 )
@@ -140,14 +161,14 @@ def test_a_damaged_or_foreign_table_is_refused_and_kept(tmp_path: Path, content:
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        append_row(path, row())
+        put_rows(path, [row()])
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content and names(tmp_path) == {"rows.csv"}
 
 
 def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    append_row(path, row(psnr=24.5))
+    put_rows(path, [row(psnr=24.5)])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert read_rows(path)[0]["psnr"] == 24.5
 

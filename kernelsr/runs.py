@@ -1,0 +1,244 @@
+"""A run: every image of a scenario estimated by one method, into a folder of rows, pictures and one report.
+
+What is computed is kept as cells (see ``cells``), so that no run computes again what an earlier one has finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from kernelsr import metrics, report, results
+from kernelsr.cells import Cells, code, code_of, key_of
+from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, solve
+from kernelsr.data import Case
+from kernelsr.flags import flags_of
+from kernelsr.meter import Meter
+from kernelsr.progress import Recorder
+from kernelsr.results import Row
+
+NUMBERLESS = ("progress", "resume", "cells", "shard")
+"""Settings that change nothing of what a command makes."""
+OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device")
+"""Settings that a cell's key leaves out: they change no estimate, or the key has the image's file, the kind of device."""
+JOB = "job.json"
+
+
+@dataclass
+class Job:
+    """One run, as its folder's job.json says it: what its data and method are called, and the command that makes it again.
+
+    ``number`` is its place in a sweep; ``images`` their names in order; ``settings`` the flat configuration and the versions;
+    ``error`` why it could not run at all, and ``finished`` whether it came to its end.
+    """
+
+    data: str
+    method: str
+    command: str
+    number: int = 0
+    images: list[str] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+    finished: bool = False
+
+    def save(self, folder: Path) -> None:
+        results.write_text_atomically(folder / JOB, json.dumps(vars(self), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        """Raises a ValueError where the folder has no whole job.json."""
+        try:
+            return cls(**json.loads((folder / JOB).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{folder} is no folder of a run: {JOB} is missing or damaged ({error})") from error
+
+
+def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
+    """Estimate every image of the scenario into ``folder``; returns what failed, a line an image.
+
+    Raises:
+        ValueError, FileNotFoundError: the scenario or a setting cannot be used.
+        OSError: the folder cannot be written.
+    """
+    # TF32 has ten bits of mantissa where the methods, and their numbers on a CPU, have float32's 23.
+    torch.backends.cudnn.allow_tf32 = False
+    device = device_of(cfg.device)
+    for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
+    cases = list(scenario_of(cfg))
+    job.images = [case.name for case in cases]
+    job.settings = _flat(cfg) | {"version": version, "threads": str(torch.get_num_threads())}
+    job.save(folder)
+    part, parts = shard(cfg.shard)
+    mine = [case for index, case in enumerate(cases) if (job.number + index) % parts == part]
+    made = {"command": job.command, "version": version, "machine": machine(device), "date": time.strftime("%Y-%m-%d")}
+    worker = _Worker(cfg, folder, job, made, width=max(len(case.name) for case in cases))
+    try:
+        # Cells that another process has in work are left for the end.
+        busy = [
+            case for number, case in enumerate(mine, 1) if not worker.take(case, f"{number}/{len(mine)}", wait=False)
+        ]
+        if busy:
+            print(
+                f"waiting for what another process computes: {', '.join(case.name for case in busy)}", file=sys.stderr
+            )
+        for case in busy:
+            worker.take(case, "waited", wait=True)
+        job.finished = True
+        job.save(folder)
+    finally:
+        with suppress(FileNotFoundError):
+            _show(folder, job)
+    if worker.found and cfg.progress:
+        print(f"{worker.found} of {len(mine)} images were finished before; resume=false computes them anew")
+    return worker.failures
+
+
+@dataclass
+class _Worker:
+    """Takes the images of a run one by one: computed, or found among the finished cells."""
+
+    cfg: DictConfig
+    folder: Path
+    job: Job
+    made: Row
+    width: int
+    failures: list[str] = field(default_factory=list)
+    found: int = 0
+
+    def take(self, case: Case, number: str, *, wait: bool) -> bool:
+        """Row and files of one image into the run's folder; False where another process has it in work."""
+        cells = Cells(self.cfg.cells, resume=self.cfg.resume)
+        names: Row = {"image": case.name, "data": self.job.data, "method": self.job.method}
+        names |= {"scale": self.cfg.scale, "seed": self.cfg.seed, "command": self.job.command}
+        label = f"{number} {case.name:{self.width}}"
+        floors: list[Row] = []
+        try:
+            settings = settings_of(self.cfg)
+            base = [case.source(), code(), code_of(settings)]
+            cell = cells.get(
+                key_of("estimate", base, settings),
+                lambda part: {"row": self.made | _estimate(self.cfg, case, part, label)},
+                wait=wait,
+            )
+            if cell is None:
+                return False
+            # They depend on the data and the non-blind restorer alone, so that the methods of a sweep share them.
+            used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device")]
+            key = key_of("references", base, used, self.cfg.references)
+            beside = cells.get(key, lambda part: _references(self.cfg, case), wait=True)
+            assert beside is not None
+            cell.link_into(self.folder / results.safe_name(case.name))
+            row = cell.facts["row"] | {"cell": cell.key}
+            floors = [self.made | names | floor | {"seed": None, "cell": beside.key} for floor in beside.facts["rows"]]
+            self.found += cell.found
+        except (SettingsError, FileNotFoundError):
+            raise  # wrong for every image
+        # What an image, a network or its memory can do wrong; a full disk (OSError) ends the whole run.
+        except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
+            row = self.made | {"error": " ".join(str(error).split()) or type(error).__name__}
+            self.failures.append(f"{case.name}: {row['error']}")
+            print(f"skipped {self.failures[-1]}", file=sys.stderr)
+        results.put_rows(self.folder / "rows.csv", [row | names])
+        if floors:
+            results.put_rows(self.folder / "floors.csv", floors)
+        return True
+
+
+def _estimate(cfg: DictConfig, case: Case, part: Path, label: str) -> Row:
+    """Estimate one image, save it into ``part`` and score it; the numbers of its row."""
+    problem, truth = case.load()
+    meter = Meter(device_of(cfg.device))
+    with Recorder(cfg.solver.steps, truth, label, shown=cfg.progress) as recorder:
+        estimate = solve(cfg, problem, case.name, recorder, on_built=meter.count)
+    cost = meter.read()
+    results.save_estimate(part, estimate, problem, truth, recorder.trace)
+    flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
+    return metrics.score(estimate, problem, truth, border=cfg.scale) | cost | {"flags": flags}
+
+
+def _references(cfg: DictConfig, case: Case) -> dict[str, list[Row]]:
+    """The floors, and what the image could be: by the true kernel and a non-blind restorer, by networks without a kernel."""
+    problem, truth = case.load()
+    rows: list[Row] = [*metrics.floors(problem, truth, border=cfg.scale)]
+    if truth.hr is not None and cfg.references:
+        for label, image, suffix in reference_images(cfg, problem, truth.kernel, case.name):
+            rows.append(
+                {"method": label, **metrics.score_image(image.cpu(), truth.hr, border=cfg.scale, suffix=suffix)}
+            )
+    return {"rows": rows}
+
+
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as far as it changes numbers, as plain data: what a cell's key is made of beside the image."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    for path in OUTSIDE:
+        *parents, name = path.split(".")
+        node = settings
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(name, None)
+    return {**settings, "device": device_of(cfg.device).type}
+
+
+def shard(text: str | None) -> tuple[int, int]:
+    """``2/8``, the second of eight machines, as (1, 8): it takes each eighth of the cells, counted on over a sweep's jobs.
+
+    Raises:
+        ValueError: it is no such share.
+    """
+    if text is None:
+        return 0, 1
+    part, slash, parts = str(text).partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise SettingsError(f"shard is {text!r}; write the number of this machine and of all, as in shard=2/8")
+    return int(part) - 1, int(parts)
+
+
+def machine(device: torch.device) -> str:
+    """What computed: the processor's kind and cores, the threads in use, and the GPU where one is."""
+    words = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{torch.cuda.get_device_name(device)}, {words}" if device.type == "cuda" else words
+
+
+def _show(folder: Path, job: Job) -> None:
+    """The run's table on the terminal and its report, in the order of its images."""
+    order = {name: place for place, name in enumerate(job.images)}
+
+    def read(name: str) -> list[Row]:
+        path = folder / name
+        rows = results.read_rows(path) if path.is_file() else []
+        return sorted(rows, key=lambda row: order.get(row["image"], len(order)))
+
+    rows, floors = read("rows.csv"), read("floors.csv")
+    if not rows:
+        return
+    print(report.terminal_table(rows, floors))
+    title = f"{job.method}, x{rows[0]['scale']}, {job.data}"
+    print("report:", report.write_report(folder, title=title, settings=job.settings))
+
+
+def _flat(cfg: DictConfig) -> dict[str, str]:
+    """Every setting as one flat table."""
+    flat: dict[str, str] = {}
+
+    def collect(node: Any, path: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                collect(value, f"{path}.{key}" if path else str(key))
+        elif not path.endswith("_partial_"):
+            flat[path] = str(node)
+
+    collect(OmegaConf.to_container(cfg, resolve=True), "")
+    return flat
