@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from functools import partial
@@ -246,6 +247,32 @@ def test_the_discriminators_losses() -> None:
         assert adversary.exposure(fake).item() == pytest.approx(F.l1_loss(d_fake, ones).item(), abs=1e-3)
 
 
+def test_the_discriminator_sees_all_through_its_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    adversary = adversaries.Discriminator(problem(2, 24), rng(), 7, channels=8, noise=0.3)
+    assert adversary._noisy(torch.zeros(1, 3, 100, 100)).std().item() == pytest.approx(0.3, rel=0.03)
+    real, fake = 2 * uniform(2, 3, 20, 20) - 1, 2 * uniform(2, 3, 20, 20, seed=1) - 1
+    seen: list[Tensor] = []
+    monkeypatch.setattr(adversary, "_noisy", lambda images: seen.append(images) or images)
+    adversary.loss(real, fake)
+    adversary.exposure(fake)
+    assert [images is known for images, known in zip(seen, (real, fake, fake), strict=True)] == 3 * [True]
+
+
+def test_the_discriminators_steps_shrink_and_its_mode_does_not_matter() -> None:
+    adversary = adversaries.Discriminator(problem(2, 24), rng(), 7, channels=8, lr=1e-3, decay_every=2, noise=0)
+    rates, images = [], uniform(2, 3, 20, 20)
+    for _ in range(5):
+        rates.append(adversary.optimizer.param_groups[0]["lr"])
+        adversary.exposure(images).backward()
+        adversary.move()
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
+    for judge in (adversary, adversaries.Critic(problem(2, 24), rng(), 7, channels=8)):
+        # Away from the mean and spread that the batches before had; in the spectral norm, less than this moves.
+        with torch.no_grad():
+            torch.testing.assert_close(judge.eval()(3 * images), judge.train()(3 * images), rtol=0, atol=1e-2)
+        assert not any("running" in name for name, _ in judge.named_buffers())
+
+
 def test_the_critics_losses() -> None:
     adversary = adversaries.Critic(problem(2, 24), rng(), 5, channels=8, weight=0.1)
     real, fake = 2 * uniform(2, 3, 20, 20) - 1, 2 * uniform(2, 3, 20, 20, seed=1) - 1
@@ -471,6 +498,32 @@ def test_the_kernels_gradient_is_the_games_alone() -> None:
     expected = (seen["fake"] ** 2).mean() + 3 * kernel[0, 0, 5, 5]
     torch.testing.assert_close(progress[0].loss, expected)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_crops_are_drawn_where_edges_are_and_those_to_be_degraded_where_edges_will_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lr = torch.full((1, 1, 60, 120), 0.5)
+    lr[..., :60] += 0.4 * (-1) ** (
+        torch.arange(60)[:, None] + torch.arange(60)
+    )  # nothing is left of it at half the size
+    lr[..., 90:] = 0.8
+    drawn: list[tuple[Tensor, Tensor]] = []
+
+    class Recorded(crops.Crops):
+        def __init__(self, image: Tensor, side: int, importance: Tensor):
+            drawn.append((image, importance))
+            super().__init__(image, side, importance)
+
+    monkeypatch.setattr(importlib.import_module("kernelsr.solvers.adversarial"), "Crops", Recorded)
+    posed = Problem(lr, 2)
+    play(priors.Softmax(posed, rng()), posed, 1, crop=32)
+    (image, source), (same, real) = drawn
+    torch.testing.assert_close(image, 2 * lr[..., 3:-3, 3:-3] - 1)  # but what the border may have touched
+    assert torch.equal(image, same) and torch.equal(real, crops.importance(image))
+    assert source.shape == real.shape == image.shape[2:]
+    shares = [weight[:, :50].sum().item() / weight.sum().item() for weight in (source, real)]
+    assert shares[0] < 0.1 and shares[1] > 0.4
 
 
 def test_a_dynamic_prior_listens_to_the_adversary() -> None:
