@@ -54,7 +54,7 @@ def _short(table: Table) -> Table:
 
 def by_scale(records: Sequence[Record], beside: str) -> Table | None:
     """A line a method, PSNR and another metric at each scale; methods that were run on all images."""
-    groups = [group for group in groups_of(records) if not group.some]
+    groups = groups_of(records)
     scales = [scale for scale in SCALES if any(group.place[2] == scale for group in groups)]
     names = [name for group in groups for name in group.methods]
     names = sorted(set(names), key=order)

@@ -26,6 +26,8 @@ def test_mean_and_spread_by_hand() -> None:
 def test_an_image_counts_once_however_many_seeds_it_has() -> None:
     found = summarise({("a", 0): 0.0, ("a", 1): 0.0, ("a", 2): 0.0, ("b", 0): 10.0})
     assert found is not None and found.mean == 5.0 and found.seed_sd == 0.0 and found.seeds == 3
+    uneven = summarise(by_seed([0.0, 2.0], [0.0, 3.0, 6.0]))  # variances 2 and 9, of 1 and 2 degrees of freedom
+    assert uneven is not None and uneven.seed_sd == pytest.approx(math.sqrt((2 + 2 * 9) / 3))
 
 
 def test_one_value_has_no_spread_and_none_no_mean() -> None:
@@ -89,6 +91,11 @@ def test_order_changes_nothing() -> None:
     random.Random(0).shuffle(shuffled)
     assert summarise(dict(shuffled)) == summarise(first)
     assert paired_difference(dict(shuffled), second) == paired_difference(first, second)
+    renamed = [{(image[::-1] + "é", seed): value for (image, seed), value in each.items()} for each in (first, second)]
+    backwards = [dict(reversed(each.items())) for each in renamed]
+    mirrored = [{(f"{9 - int(image[6])}", seed): v for (image, seed), v in each.items()} for each in (first, second)]
+    for pair in (renamed, backwards, mirrored):
+        assert paired_difference(*pair) == paired_difference(first, second)
     back = paired_difference(second, first)
     found = paired_difference(first, second)
     assert back is not None and found is not None
