@@ -12,7 +12,7 @@ from typing import Any
 from kernelsr.results import Row, read_rows
 
 JOB = "job.json"
-TOLD = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "scale", "seed")
+TOLD = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "protocol", "scale", "seed")
 """Settings that the names of data and method, or a column, say already."""
 OF_DATA = ("data.", "protocol=", "images=", "family=")
 """How settings begin that change what is estimated, and not how."""
@@ -69,7 +69,7 @@ def _read(path: Path) -> SweepJob:
     if (path / JOB).is_file():
         try:
             written = json.loads((path / JOB).read_text(encoding="utf-8"))
-            facts = {key: written.get(key) for key in ("data", "method", "command", "images", "error")}
+            facts = {key: written.get(key) for key in ("data", "method", "command", "images", "error", "finished")}
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             job.troubles.append(f"its {JOB} is damaged ({error})")
     else:
@@ -80,7 +80,10 @@ def _read(path: Path) -> SweepJob:
     job.command = str(facts.get("command") or first.get("command") or "")
     images = facts.get("images")
     job.images = [str(name) for name in images] if isinstance(images, list) else []
-    job.troubles += [str(facts["error"])] if facts.get("error") else []
+    if facts.get("error"):
+        job.troubles.append(str(facts["error"]))
+    elif facts.get("finished") is False:
+        job.troubles.append("it did not come to its end")
     return job
 
 

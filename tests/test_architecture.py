@@ -25,7 +25,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"pages", "sweep_cards"},
     {"report", "sweep_report"},
     {"cells", "configure", "meter", "progress", "runs"},
-    {"sweeps"},
+    {"sweeps", "launchers"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
