@@ -26,7 +26,7 @@ from kernelsr.results import explained, write_text_atomically
 
 FACTS = "cell.json"
 SHOWING = {"cells", "cli", "flags", "meter", "pictures", "progress", "report", "results", "runs", "statistics"}
-SHOWING |= {"figures", "pages", "sweep_report", "sweeps", "tables"}
+SHOWING |= {"figures", "launchers", "pages", "sweep_report", "sweeps", "tables"}
 """Modules that store, count or show, so that a change there leaves what was computed valid."""
 
 

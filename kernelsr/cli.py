@@ -23,6 +23,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kernelsr import launchers
 from kernelsr.paths import CONF
 
 
@@ -79,10 +80,16 @@ class AfterSweep(Callback):
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
     """One run of the command line, or one job of a sweep, in whichever process it is."""
+    import torch
+
     from kernelsr.runs import Job, run
 
     settings = HydraConfig.get()
     chosen = settings.runtime.choices
+    if threads := settings.job.env_set.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))  # a launcher's (conf/hydra/env): PyTorch was loaded before Hydra set it
+    if chosen["hydra/launcher"] == "joblib":
+        cfg.progress = False  # its workers share one terminal
     folder = Path(settings.runtime.output_dir)
     number = 0 if OmegaConf.is_missing(settings.job, "num") else settings.job.num
     job = Job(chosen["data"], method_name(chosen), command_of(settings.overrides.task), number)
@@ -105,12 +112,17 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         from kernelsr.configure import explained
 
-        sys.exit(f"kernelsr: {explained(error)}")
+        said = explained(error)
+        sys.exit(f"kernelsr: {launchers.missing(said) or said}")
     except OSError as error:
         sys.exit(f"kernelsr: cannot write the results: {error}; choose another folder with hydra.run.dir=FOLDER")
     except KeyboardInterrupt:
         print("kernelsr: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if meaning := launchers.lost(error):
+            sys.exit(f"kernelsr: {meaning}")
+        raise
     if _failures:
         print(f"kernelsr: {len(_failures)} failed", file=sys.stderr)
     sys.exit(1 if _failures else 0)
