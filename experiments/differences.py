@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 
 from experiments.layout import Cell, Head, Table
 from experiments.lines import COLUMNS, Place, value
+from experiments.naming import without_settings
 from experiments.notes import place_of
 from experiments.records import Record
 from kernelsr.statistics import FEWEST, Difference, paired_difference
@@ -22,11 +23,10 @@ def differences(records: Sequence[Record], against: str, title: str) -> Table:
     """Each method minus ``against``, paired over image x seed x data x scale: in each place, and over all places.
 
     Raises:
-        ValueError: there is no such method.
+        ValueError: there is no such method, or there are several.
     """
     rows = [row for row in records if not row.error and not row.floor]
-    if against not in (known := {row.method for row in rows}):
-        raise ValueError(f"there is no method {against!r} to compare with; choose one of: {'; '.join(sorted(known))}")
+    against = _named(against, {row.method for row in rows})
     places: dict[Place, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         places[row.data, row.noise, row.scale][row.method].append(row)
@@ -56,6 +56,16 @@ def differences(records: Sequence[Record], against: str, title: str) -> Table:
     ]
     kept = [group for group in [*groups, overall] if group]
     return Table(f"{title}, against {against}", columns, kept, notes, repeated=1)
+
+
+def _named(against: str, known: set[str]) -> str:
+    """The method that is meant: by its whole name, or without its settings where that is one alone."""
+    alike = [method for method in known if without_settings(method) == without_settings(against)]
+    if against in known:
+        return against
+    if "=" not in against and len(alike) == 1:
+        return alike[0]
+    raise ValueError(f"there is no method {against!r} to compare with; choose one of: {'; '.join(sorted(known))}")
 
 
 def _line(place: str, method: str, mine: list[list[Record]], theirs: list[list[Record]]) -> list[Cell] | None:

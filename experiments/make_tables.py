@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments import readme_tables
 from experiments.differences import differences
 from experiments.kinds import KINDS
 from experiments.layout import FORMATS, Table, text_of
+from experiments.naming import common_settings, without_settings
 from experiments.records import Record, read
 from kernelsr.results import write_text_atomically
 
@@ -26,13 +28,16 @@ def tables(records: Sequence[Record], kind: str, against: str | None = None) -> 
         ValueError: there is nothing to show, or no such method.
     """
     wanted = list(KINDS) if kind == "all" else [kind]
+    common = common_settings(sorted({row.method for row in records if not row.floor}))
+    records = [row if row.floor else replace(row, method=without_settings(row.method, common)) for row in records]
     made = [table for name in wanted if (table := KINDS[name](records)).groups]
     if not made:
         raise ValueError(f"no row is of a {kind} table; --table all shows what there is")
     if against is not None:
         compared = differences(records, against, "Paired differences")
         made += [compared] if compared.groups else []
-    return made
+    said = [f"all methods with {' '.join(common)}"] if common else []
+    return [replace(table, notes=[*said, *table.notes]) for table in made]
 
 
 def main() -> None:

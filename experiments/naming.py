@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 UNTOLD = ("progress", "resume", "cells", "shard", "references", "device", "data.only", "hydra", "track")
 """Settings that change no number of a row."""
@@ -56,6 +56,21 @@ def method_of(name: str, parts: dict[str, str]) -> str:
     others = {key: value for key, value in parts.items() if key not in NAMED}
     others = {key: value for key, value in others.items() if not (key.startswith("data.") or "@data." in key)}
     return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))])
+
+
+def without_settings(method: str, settings: Container[str] | None = None) -> str:
+    """A method's name without these settings, or without any."""
+    return " ".join(
+        word for word in method.split(" ") if "=" not in word or settings is not None and word not in settings
+    )
+
+
+def common_settings(methods: Iterable[str]) -> list[str]:
+    """The settings that all of several methods have, so that they need to be said once only."""
+    words = [method.split(" ") for method in methods]
+    if len(words) < 2:
+        return []
+    return [word for word in words[0] if "=" in word and all(word in others for others in words)]
 
 
 def noise_of(parts: dict[str, str], family: str) -> tuple[str, str]:

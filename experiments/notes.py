@@ -47,14 +47,16 @@ def _failed(rows: Iterable[Record]) -> list[str]:
     ]
 
 
-def _flagged(rows: Iterable[Record]) -> list[str]:
+def _flagged(rows: Sequence[Record]) -> list[str]:
     """Methods with the images that look wrong: one line a method and place."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    several = len({row.seed for row in rows if not row.floor}) > 1
     for row in rows:
         if row.flags and not row.error:
             number = value(row.values, "final_psnr")
             level = "" if number is None else f" at {COLUMNS['psnr'].show(number)} dB"
-            found[row.method, _place(row)].append(f"{row.image}{level} ({', '.join(row.flags)})")
+            seed = f", seed {row.seed}" if several else ""
+            found[row.method, _place(row)].append(f"{row.image}{seed}{level} ({', '.join(row.flags)})")
     return [f"flagged: {method}, {place}: {'; '.join(images)}" for (method, place), images in found.items()]
 
 

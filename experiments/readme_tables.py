@@ -99,9 +99,19 @@ def over_sets(records: Sequence[Record]) -> Table | None:
 
 
 def _methods_on_all_images(records: Sequence[Record]) -> list[Record]:
-    """The rows of methods that were run on all images of the set, and the floors."""
+    """The rows of methods that were run on all images of the set, and the floors.
+
+    Of a prior that was run with its usual settings too, other settings are left to the whole tables.
+    """
     names = {(group.place, name) for group in groups_of(records) if not group.some for name in group.methods}
+    usual = {_prior(name) for _, name in names if "=" not in name}
+    names = {(place, name) for place, name in names if "=" not in name or _prior(name) not in usual}
     return [row for row in records if ((row.data, row.noise, row.scale), row.method) in names]
+
+
+def _prior(method: str) -> str:
+    """The first part of a method's name: its prior or its experiment."""
+    return method.split("+")[0].split()[0]
 
 
 def _counted(groups: Sequence[Group]) -> str:

@@ -291,6 +291,21 @@ def test_differences_are_paired_over_image_seed_data_and_scale(tmp_path: Path) -
         differences(found, "dkp", "D")
 
 
+def test_settings_that_all_methods_have_are_said_once(tmp_path: Path) -> None:
+    words = "restorer.channels=8 solver.steps=30"
+    rows = [
+        row("a", 25.0, words=f"prior=fkp {words}"),
+        row("a", 26.0, method="dkp+dip", words=f"prior=dkp {words} prior.lr=1"),
+    ]
+    for table in tables(records(tmp_path, *rows), "gaussian", "fkp+dip"):
+        assert table.notes[0] == "all methods with restorer.channels=8 solver.steps=30"
+        assert "dkp+dip prior.lr=1" in column(table, "method")
+    found = records(tmp_path, *rows, row("a", 27.0, method="dkp+dip", words=f"prior=dkp {words}"))
+    with pytest.raises(ValueError, match="choose one of: dkp\\+dip; dkp\\+dip prior.lr=1; fkp\\+dip"):
+        tables(found, "gaussian", "dkp")
+    assert "against dkp+dip prior.lr=1" in tables(found, "gaussian", "dkp+dip prior.lr=1")[-1].title
+
+
 def test_the_order_of_rows_and_files_changes_nothing(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [
@@ -399,13 +414,17 @@ def test_readme_is_rewritten_between_its_markers_alone(tmp_path: Path) -> None:
     rows = [row(name, 25.0, variance_error=0.5) for name in "ab"] + [row(name, 26.0, scale=2) for name in "ab"]
     rows += [row(name, 24.0, command="python run.py prior=fkp data=set5_motion") for name in "ab"]
     rows += [row("a", 99.0, method="dkp+dip", words="prior=dkp")]  # of one image, beside means of two
+    rows += [row(name, 77.0, method="fkp+dip", words="prior=fkp prior.lr=9") for name in "ab"]  # not the usual settings
+    rows += [
+        row(name, 23.0, method="inr+dip", words="prior=inr prior.lr=9") for name in "ab"
+    ]  # but there are no usual ones
     write(tmp_path / "results" / "rows.csv", rows)
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n\n{readme_tables.BEGIN}\nold numbers\n{readme_tables.END}\n\nafter\n")
     assert readme_tables.rewrite(readme, tmp_path / "results") == []
     text = readme.read_text()
     assert text.startswith("# before\n\n<!--") and text.endswith("-->\n\nafter\n") and "old numbers" not in text
-    assert "99.00" not in text
+    assert "99.00" not in text and "77.00" not in text and "| inr+dip prior.lr=9 |" in text
     assert "| fkp+dip | 26.00 ± 0.00 | 25.00 ± 0.00 | 50.0 ± 0.0 |" in text and "#### Set5, linear motion" in text
     readme_tables.rewrite(readme, tmp_path / "results")
     assert readme.read_text() == text
