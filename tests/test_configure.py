@@ -46,6 +46,14 @@ def test_a_nonblind_restorer_makes_an_image_with_the_kernel_and_leaves_the_estim
     assert both.restored is both.nonblind and torch.equal(both.nonblind, Bicubic(posed, torch.Generator())(both.kernel))
 
 
+def test_a_nonblind_restorer_that_cannot_be_built_fails_before_the_solver(photo):
+    seen = []
+    words = [*TINY, "nonblind.steps=0"]
+    with pytest.raises(ValueError, match="steps is 0"):
+        kernelsr.estimate(photo, 2, "gaussian", nonblind="zssr", steps=2, overrides=words, on_step=seen.append)
+    assert not seen
+
+
 def test_a_prior_starts_where_it_is_told(photo):
     own = kernelsr.estimate(photo, 2, "gaussian", steps=1, overrides=TINY)
     there = kernelsr.estimate(photo, 2, "gaussian", start="spectral", steps=1, overrides=TINY)
