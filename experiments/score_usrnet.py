@@ -30,7 +30,7 @@ def mean_scores(images: str, scale: int, name: str) -> tuple[int, float, float]:
         assert truth.hr is not None and truth.kernel is not None
         with torch.no_grad():
             image = make(problem, torch.Generator())(truth.kernel.to(problem.lr))
-        found.append(metrics.score_image(image, truth.hr, border=scale))
+        found.append(metrics.score_image(image, truth.hr, metrics.Scoring(scale)))
     psnr, ssim = (sum(row[key] for row in found) / len(found) for key in ("psnr", "ssim"))
     return len(found), psnr, ssim
 

@@ -37,6 +37,13 @@ def method_name(choices: Mapping[str, Any]) -> str:
     return name if choices["experiment"] or choices["solver"] == "joint" else f"{name} {choices['solver']}"
 
 
+def data_name(choices: Mapping[str, Any], images: str | None) -> str:
+    """What the rows call the data: the group, or its images and the protocol that makes them: set5_aniso, set5_fkp2021."""
+    if choices["protocol"] == "none":
+        return str(choices["data"])
+    return f"{images or choices['data']}_{choices['protocol']}"
+
+
 def command_of(words: Sequence[str]) -> str:
     """The command that makes a run again, without the words that change no number."""
     from kernelsr.runs import NUMBERLESS
@@ -92,7 +99,8 @@ def _job(cfg: DictConfig) -> None:
         cfg.progress = False  # its workers share one terminal
     folder = Path(settings.runtime.output_dir)
     number = 0 if OmegaConf.is_missing(settings.job, "num") else settings.job.num
-    job = Job(chosen["data"], method_name(chosen), command_of(settings.overrides.task), number)
+    data = data_name(chosen, cfg.data.images)
+    job = Job(data, method_name(chosen), command_of(settings.overrides.task), number)
     try:
         job.save(folder)
         _failures.extend(run(cfg, folder, job, version()))

@@ -21,7 +21,7 @@ from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
 from kernelsr.learner import KernelPrior, Restorer
-from kernelsr.metrics import BASELINE, BOUND, FLOORS
+from kernelsr.metrics import BASELINE, BOUND, FLOORS, Scoring
 from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
@@ -61,6 +61,12 @@ def scenario_of(cfg: DictConfig) -> Scenario:
     return scenario
 
 
+def scoring_of(cfg: DictConfig) -> Scoring:
+    """How images and kernels are scored, as the protocol says."""
+    with _settings_named("scoring"):
+        return Scoring(**cfg.scoring)
+
+
 def solve(
     cfg: DictConfig,
     problem: Problem,
@@ -80,16 +86,13 @@ def solve(
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
     on_built(prior, restorer)
-    # Here and not when its turn comes, so that one that cannot be built fails before the solver's minutes. It has a generator
-    # of its own, so that the estimate does not depend on what follows it.
-    nonblind = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
     # A solver that draws does so by the image's name, unless a seed of its own is set.
     own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):
         estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
-    afterwards = None if nonblind is None else solvers.nonblind(problem, estimate.kernel, nonblind)
+    afterwards = restore(cfg, problem, estimate.kernel, name)
     if not _finite(afterwards):
         raise ValueError("the non-blind image is not finite; choose another nonblind=")
     image, afterwards = (None if x is None else x.cpu() for x in (estimate.image, afterwards))
@@ -99,6 +102,7 @@ def solve(
 def restore(cfg: DictConfig, problem: Problem, kernel: Tensor, name: str) -> Tensor | None:
     """The image that the chosen non-blind restorer makes with a kernel; None where none is chosen."""
     problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
+    # A generator of its own, so that the estimate does not depend on what follows it.
     restorer = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
     return None if restorer is None else solvers.nonblind(problem, kernel, restorer)
 
@@ -238,6 +242,8 @@ def explained(error: BaseException) -> str:
     """An error of the configuration with its cause, and the choices where a key is unknown."""
     # Where Hydra looked for its files is of no use to who mistyped a name.
     said = str(error).partition("\nConfig search path:")[0]
+    if "Could not override 'family@data.family'" in said:
+        return "a protocol sets the kernels, and this data group has none; choose another data=, or protocol=none"
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         choices = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))

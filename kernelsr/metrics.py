@@ -152,47 +152,52 @@ def lr_psnr(image: Tensor, kernel: Tensor, problem: Problem) -> float:
     return _psnr(degrade(image, kernel.to(image), problem.scale), problem.lr, peak=1)
 
 
-def score(estimate: Estimate, problem: Problem, truth: Truth, *, border: int) -> dict[str, float]:
+def score(estimate: Estimate, problem: Problem, truth: Truth, scoring: Scoring) -> dict[str, float]:
     """The numbers of one row; what needs an unknown truth, or an image that was not made, is absent."""
     row: dict[str, float] = {}
     if truth.hr is not None:
         if estimate.image is not None:
-            row |= score_image(estimate.image, truth.hr, border=border)
+            row |= score_image(estimate.image, truth.hr, scoring)
         if estimate.nonblind is not None:
-            row |= score_image(estimate.nonblind, truth.hr, border=border, suffix="_nonblind")
+            row |= score_image(estimate.nonblind, truth.hr, scoring, suffix="_nonblind")
     if truth.kernel is not None:
-        row |= score_kernel(estimate.kernel, truth.kernel)
+        row |= score_kernel(estimate.kernel, truth.kernel, scoring.kernel_size)
     image = estimate.restored if estimate.image is None else estimate.image
     if image is not None:
         row["lr_psnr"] = lr_psnr(image, estimate.kernel, problem)
     return row
 
 
-def score_image(image: Tensor, hr: Tensor, *, border: int, suffix: str = "") -> dict[str, float]:
+def score_image(image: Tensor, hr: Tensor, scoring: Scoring, *, suffix: str = "") -> dict[str, float]:
     """The numbers of one row that concern an image; ``_nonblind`` is the suffix of the image made after the solver."""
-    return {f"psnr{suffix}": psnr(image, hr, border=border), f"ssim{suffix}": ssim(image, hr, border=border)}
-
-
-def score_kernel(kernel: Tensor, truth: Tensor) -> dict[str, float]:
-    """The numbers of one row that concern the kernel."""
+    border, channel = scoring.border, scoring.channel
     return {
-        "kernel_psnr": kernel_psnr(kernel, truth),
-        "centroid_error": centroid_error(kernel, truth),
-        "variance_error": variance_error(kernel, truth),
-        "kernel_psnr_shifted": kernel_psnr_shifted(kernel, truth),
+        f"psnr{suffix}": psnr(image, hr, border=border, channel=channel),
+        f"ssim{suffix}": ssim(image, hr, border=border, channel=channel),
     }
 
 
-def floors(problem: Problem, truth: Truth, *, border: int) -> list[dict[str, str | float]]:
+def score_kernel(kernel: Tensor, truth: Tensor, size: int | None = None) -> dict[str, float]:
+    """The numbers of one row that concern the kernel, its PSNR in a support of ``size`` where one is given."""
+    return {
+        "kernel_psnr": kernel_psnr(kernel, truth, size),
+        "centroid_error": centroid_error(kernel, truth),
+        "variance_error": variance_error(kernel, truth),
+        "kernel_psnr_shifted": kernel_psnr_shifted(kernel, truth, size),
+    }
+
+
+def floors(problem: Problem, truth: Truth, scoring: Scoring) -> list[dict[str, str | float]]:
     """The rows that a method has to clear: the mean kernel, no blur, and bicubic on the protocol's grid and aligned."""
     rows: list[dict[str, str | float]] = []
+    size = scoring.kernel_size
     if truth.kernel is not None:
-        rows.append({"method": FLOORS[0], **score_kernel(mean_kernel(problem), truth.kernel)})
-        rows.append({"method": DELTA, **score_kernel(delta_kernel(problem), truth.kernel)})
+        rows.append({"method": FLOORS[0], **score_kernel(mean_kernel(problem), truth.kernel, size)})
+        rows.append({"method": DELTA, **score_kernel(delta_kernel(problem), truth.kernel, size)})
     if truth.hr is not None:
         for method, aligned in ((FLOORS[1], False), (FLOORS[2], True)):
             image = Bicubic(problem, torch.Generator(), aligned=aligned)(mean_kernel(problem).to(problem.lr))
-            rows.append({"method": method, **score_image(image, truth.hr, border=border)})
+            rows.append({"method": method, **score_image(image, truth.hr, scoring)})
     return rows
 
 

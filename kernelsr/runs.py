@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kernelsr import metrics, report, results
 from kernelsr.cells import Cells, code, code_of, key_of
-from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, solve
+from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, scoring_of, solve
 from kernelsr.data import Case
 from kernelsr.flags import flags_of
 from kernelsr.meter import Meter
@@ -29,8 +29,9 @@ from kernelsr.results import Row
 
 NUMBERLESS = ("progress", "resume", "cells", "shard")
 """Settings that change nothing of what a command makes."""
-OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device")
-"""Settings that a cell's key leaves out: they change no estimate, or the key has the image's file, the kind of device."""
+OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device", "protocol")
+"""Settings that a cell's key leaves out: they change no estimate, or the key has what they stand for (a protocol's are in
+data and scoring) or the image's file, the kind of device."""
 JOB = "job.json"
 
 
@@ -73,6 +74,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     # TF32 has ten bits of mantissa where the methods, and their numbers on a CPU, have float32's 23.
     torch.backends.cudnn.allow_tf32 = False
     device = device_of(cfg.device)
+    scoring_of(cfg)  # wrong for every image, so before the first
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
@@ -135,7 +137,7 @@ class _Worker:
             if cell is None:
                 return False
             # They depend on the data and the non-blind restorer alone, so that the methods of a sweep share them.
-            used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device")]
+            used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device", "scoring")]
             key = key_of("references", base, used, self.cfg.references)
             beside = cells.get(key, lambda part: _references(self.cfg, case), wait=True)
             assert beside is not None
@@ -165,18 +167,16 @@ def _estimate(cfg: DictConfig, case: Case, part: Path, label: str) -> Row:
     cost = meter.read()
     results.save_estimate(part, estimate, problem, truth, recorder.trace)
     flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
-    return metrics.score(estimate, problem, truth, border=cfg.scale) | cost | {"flags": flags}
+    return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
 
 
 def _references(cfg: DictConfig, case: Case) -> dict[str, list[Row]]:
     """The floors, and what the image could be: by the true kernel and a non-blind restorer, by networks without a kernel."""
     problem, truth = case.load()
-    rows: list[Row] = [*metrics.floors(problem, truth, border=cfg.scale)]
+    rows: list[Row] = [*metrics.floors(problem, truth, scoring_of(cfg))]
     if truth.hr is not None and cfg.references:
         for label, image, suffix in reference_images(cfg, problem, truth.kernel, case.name):
-            rows.append(
-                {"method": label, **metrics.score_image(image.cpu(), truth.hr, border=cfg.scale, suffix=suffix)}
-            )
+            rows.append({"method": label, **metrics.score_image(image.cpu(), truth.hr, scoring_of(cfg), suffix=suffix)})
     return {"rows": rows}
 
 

@@ -137,7 +137,7 @@ figure.tight_layout()
 # PSNR looks bad.
 
 # %%
-floors = metrics.floors(problem, truth, border=scale)
+floors = metrics.floors(problem, truth, metrics.Scoring(border=scale))
 for floor in floors:
     print({key: round(value, 2) if isinstance(value, float) else value for key, value in floor.items()})
 
@@ -260,7 +260,8 @@ figure.tight_layout()
 # %%
 columns = ("kernel_psnr", "variance_error", "centroid_error", "psnr", "lr_psnr")
 rows = {floor["method"]: floor for floor in floors}
-rows |= {name: metrics.score(estimate, problem, truth, border=scale) for name, estimate in estimates.items()}
+scoring = metrics.Scoring(border=scale)
+rows |= {name: metrics.score(estimate, problem, truth, scoring) for name, estimate in estimates.items()}
 print(f"{'':26}" + "".join(f"{column:>16}" for column in columns))
 for name, row in rows.items():
     print(f"{name:26}" + "".join(f"{row[column]:16.2f}" if column in row else f"{'':16}" for column in columns))
