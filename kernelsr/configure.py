@@ -86,13 +86,16 @@ def solve(
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
     on_built(prior, restorer)
+    # Here and not when its turn comes, so that one that cannot be built fails before the solver's minutes. It has a generator
+    # of its own, so that the estimate does not depend on what follows it.
+    nonblind = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
     # A solver that draws does so by the image's name, unless a seed of its own is set.
     own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):
         estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
-    afterwards = restore(cfg, problem, estimate.kernel, name)
+    afterwards = None if nonblind is None else solvers.nonblind(problem, estimate.kernel, nonblind)
     if not _finite(afterwards):
         raise ValueError("the non-blind image is not finite; choose another nonblind=")
     image, afterwards = (None if x is None else x.cpu() for x in (estimate.image, afterwards))
@@ -102,7 +105,6 @@ def solve(
 def restore(cfg: DictConfig, problem: Problem, kernel: Tensor, name: str) -> Tensor | None:
     """The image that the chosen non-blind restorer makes with a kernel; None where none is chosen."""
     problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
-    # A generator of its own, so that the estimate does not depend on what follows it.
     restorer = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
     return None if restorer is None else solvers.nonblind(problem, kernel, restorer)
 
