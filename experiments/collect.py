@@ -1,39 +1,44 @@
-"""Rows of runs into one result file: `python -m experiments.collect RESULT.csv 'COMMAND' outputs/<date>/<time> ...`.
+"""Rows of runs into one result file: `python -m experiments.collect RESULT.csv outputs/<date>/<time> ...`.
 
-Adds to each row the command that made it, and the version and date of the run, so that a number can be traced.
+The rows say themselves which command, version, machine and date made them. A row that is there already is replaced; those of
+older files have fewer columns and stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from datetime import date
+import io
+import sys
 from pathlib import Path
 
-from kernelsr.results import COLUMNS
+from kernelsr.results import COLUMNS, SAME, write_text_atomically
+
+TABLES = ("rows.csv", "floors.csv")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path, help="the CSV to add to")
-    parser.add_argument("command", help="what made these runs")
-    parser.add_argument("runs", type=Path, nargs="+", help="output folders")
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders, of runs or of sweeps")
     options = parser.parse_args()
-    old: list[dict[str, str]] = []
-    if options.result.exists():
-        with open(options.result, newline="") as result:
-            old = list(csv.DictReader(result))  # its columns may be fewer than today's
-    with open(options.result, "w", newline="") as result:
-        writer = csv.DictWriter(result, ["command", "version", "date", *COLUMNS])
-        writer.writeheader()
-        writer.writerows(old)
-        for run in options.runs:
-            version = run / "version.txt"
-            when = date.fromtimestamp(version.stat().st_mtime).isoformat()
-            made = {"command": options.command, "version": version.read_text().strip(), "date": when}
-            for table in filter(Path.is_file, (run / "rows.csv", run / "floors.csv")):
-                with open(table, newline="") as rows:
-                    writer.writerows(made | row for row in csv.DictReader(rows))
+    tables = [path for run in options.runs for name in TABLES for path in (*run.glob(name), *run.glob(f"*/{name}"))]
+    if not tables:
+        sys.exit(f"collect: no rows.csv in {', '.join(map(str, options.runs))}; give the folders of runs or of sweeps")
+    old = _rows(options.result) if options.result.exists() else []
+    rows = {tuple(row.get(column) for column in SAME): row for path in tables for row in _rows(path)}
+    kept = [row for row in old if tuple(row.get(column) for column in SAME) not in rows]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*kept, *rows.values()])
+    write_text_atomically(options.result, text.getvalue())
+    print(f"{len(rows)} rows into {options.result}, which has {len(kept) + len(rows)}")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -112,9 +112,14 @@ def put_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     try:
         there = read_rows(path) if path.exists() else []
         kept = {_same(row): row for row in [*there, *rows]}
-        write_text_atomically(path, _csv_text(COLUMNS, list(kept.values())))
+        write_rows(path, list(kept.values()))
     finally:
         lock.release()
+
+
+def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Write a whole table, in place of what is there."""
+    write_text_atomically(path, _csv_text(COLUMNS, rows))
 
 
 def _same(row: Row) -> tuple[str, ...]:
