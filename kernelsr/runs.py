@@ -10,10 +10,10 @@ import os
 import platform
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -83,7 +83,9 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     job.settings = _flat(cfg) | {"version": version, "threads": str(torch.get_num_threads())}
     job.save(folder)
     part, parts = shard(cfg.shard)
-    mine = [case for index, case in enumerate(cases) if (job.number + index) % parts == part]
+    # Told from the job's names and not from its number, so that the shards may be jobs of one sweep: shard=1/4,2/4,3/4,4/4.
+    first = crc32(f"{job.data} {job.method} {cfg.scale} {cfg.seed}".encode())
+    mine = [case for index, case in enumerate(cases) if (first + index) % parts == part]
     made = {"command": job.command, "version": version, "machine": machine(device), "date": time.strftime("%Y-%m-%d")}
     worker = _Worker(cfg, folder, job, made, width=max(len(case.name) for case in cases))
     try:
@@ -100,8 +102,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
         job.finished = True
         job.save(folder)
     finally:
-        with suppress(FileNotFoundError):
-            _show(folder, job)
+        show(folder, job)
     if worker.found and cfg.progress:
         print(f"{worker.found} of {len(mine)} images were finished before; resume=false computes them anew")
     return worker.failures
@@ -193,7 +194,7 @@ def settings_of(cfg: DictConfig) -> dict[str, Any]:
 
 
 def shard(text: str | None) -> tuple[int, int]:
-    """``2/8``, the second of eight machines, as (1, 8): it takes each eighth of the cells, counted on over a sweep's jobs.
+    """``2/8``, the second of eight machines, as (1, 8): it takes each eighth image of a job.
 
     Raises:
         ValueError: it is no such share.
@@ -212,8 +213,8 @@ def machine(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}, {words}" if device.type == "cuda" else words
 
 
-def _show(folder: Path, job: Job) -> None:
-    """The run's table on the terminal and its report, in the order of its images."""
+def show(folder: Path, job: Job, *, quiet: bool = False) -> None:
+    """The run's report, and its table on the terminal, in the order of its images; nothing where there are no rows."""
     order = {name: place for place, name in enumerate(job.images)}
 
     def read(name: str) -> list[Row]:
@@ -224,9 +225,10 @@ def _show(folder: Path, job: Job) -> None:
     rows, floors = read("rows.csv"), read("floors.csv")
     if not rows:
         return
-    print(report.terminal_table(rows, floors))
     title = f"{job.method}, x{rows[0]['scale']}, {job.data}"
-    print("report:", report.write_report(folder, title=title, settings=job.settings))
+    path = report.write_report(folder, title=title, settings=job.settings)
+    if not quiet:
+        print(f"{report.terminal_table(rows, floors)}\nreport: {path}")
 
 
 def _flat(cfg: DictConfig) -> dict[str, str]:
