@@ -16,19 +16,7 @@ NAMED = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment
 KERNEL_NOISE = ("data.family.noise", "data.family.level")
 IMAGE_NOISE = ("data.noise_std", "data.noise", "data.jpeg")
 FAMILY = "family@data.family"
-FAMILIES = (
-    "aniso",
-    "iso",
-    "iso8",
-    "motion",
-    "random_motion",
-    "disk",
-    "levin",
-    "usrnet12",
-    "div2krk",
-    "realesrgan",
-    "twice",
-)
+FAMILIES = ("aniso", "iso", "iso8", "motion", "random_motion", "disk", "levin", "usrnet12", "div2krk", "realesrgan")
 PROTOCOLS = {"fkp2021": "aniso", "dkp2024": "aniso", "aligned": "aniso", "kernelgan": "div2krk", "div2krk": "div2krk"}
 PROTOCOLS |= {"dkp2024_motion": "motion", "fkp2021_kernelgan": "twice"}
 
