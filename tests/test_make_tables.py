@@ -7,6 +7,8 @@ import io
 import math
 import random
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -370,6 +372,20 @@ def test_latex_is_sound() -> None:
     assert re.findall(r"\\end\{(\w+)\}", text) == ["tabular", "table"]
     assert not re.search(r"(?<!\\)[%#]", text)
     assert text_of([ODD], "latex").startswith("% \\usepackage{booktabs}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_latex_is_set(tmp_path: Path) -> None:
+    document = [
+        "\\documentclass{article}",
+        "\\usepackage{booktabs}",
+        "\\begin{document}",
+        latex(ODD),
+        "\\end{document}",
+    ]
+    (tmp_path / "table.tex").write_text("\n".join(document))
+    done = subprocess.run(["pdflatex", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_csv_has_numbers_in_full(tmp_path: Path) -> None:
