@@ -257,6 +257,17 @@ def test_a_failed_method_keeps_its_place_beside_the_others(tmp_path: Path) -> No
     assert table(build(tmp_path), "Pictures of bird")[0][-1] == "zssr failed: out of memory"
 
 
+def test_with_several_seeds_the_pictures_are_those_of_the_first_that_did_not_fail(tmp_path: Path) -> None:
+    for number, seed in enumerate((2, 1, 0)):
+        add(job(tmp_path / str(number), images=["bird"]), "bird", seed=seed, psnr=20.0 + seed)
+    fail(tmp_path / "2", "bird", "broken")  # of seed 0, as is the row that it follows
+    rows = (tmp_path / "2" / "rows.csv").read_text().splitlines()
+    (tmp_path / "2" / "rows.csv").write_text("\n".join([rows[0], rows[-1]]) + "\n")
+    page = build(tmp_path)
+    assert "21.00 dB, SSIM 0.8000" in page.text and "22.00 dB, SSIM" not in page.text
+    assert "With several seeds, these are of a method’s first one." in page.text
+
+
 def test_too_many_images_for_a_page_show_the_flagged_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = job(tmp_path / "0")
     for number in range(6):
