@@ -12,7 +12,8 @@ import io
 import sys
 from pathlib import Path
 
-from kernelsr.results import COLUMNS, SAME, write_text_atomically
+from kernelsr.files import write_text_atomically
+from kernelsr.results import COLUMNS, SAME
 
 TABLES = ("rows.csv", "floors.csv")
 

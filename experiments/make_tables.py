@@ -18,7 +18,7 @@ from experiments.kinds import KINDS
 from experiments.layout import FORMATS, Table, text_of
 from experiments.naming import common_settings, without_settings
 from experiments.records import Record, read
-from kernelsr.results import write_text_atomically
+from kernelsr.files import write_text_atomically
 
 
 def tables(records: Sequence[Record], kind: str, against: str | None = None) -> list[Table]:

@@ -15,7 +15,7 @@ from experiments.layout import Cell, Head, Table, markdown
 from experiments.lines import Group, groups_of, heads, metrics, order
 from experiments.notes import MADE, notes, place_of
 from experiments.records import BESIDE, Record, read
-from kernelsr.results import write_text_atomically
+from kernelsr.files import write_text_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

@@ -21,9 +21,9 @@ from torch import Tensor
 from experiments.saved import Saved, estimates, runs_in
 from kernelsr import metrics
 from kernelsr.configure import compose_config
+from kernelsr.files import write_text_atomically
 from kernelsr.metrics import Scoring
 from kernelsr.paths import CONF
-from kernelsr.results import write_text_atomically
 
 WORDS = ("run", "data", "method", "scale", "image")
 SETTINGS = ("border", "channel", "kernel_size")
@@ -150,7 +150,8 @@ def _sentences(rows: Sequence[Score]) -> list[str]:
         off = abs(down) == abs(right) == far[0]["scale"] - 1
         cause = ": made for kernels of another centre" if off else ""
         gain = f"{min(gains.values()):.1f} to {max(gains.values()):.1f} dB better"
-        lines += [f"moved {down:+d} down, {right:+d} right: {gain}{cause} ({names})"]
+        where = f"{abs(down)} {'up' if down < 0 else 'down'}, {abs(right)} {'left' if right < 0 else 'right'}"
+        lines += [f"moved {where}: {gain}{cause} ({names})"]
     return lines
 
 

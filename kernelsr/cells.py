@@ -21,11 +21,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kernelsr.files import explained, write_text_atomically
 from kernelsr.images import digest
-from kernelsr.results import explained, write_text_atomically
 
 FACTS = "cell.json"
-SHOWING = {"cells", "cli", "flags", "meter", "pictures", "progress", "report", "results", "runs", "statistics"}
+SHOWING = {"cells", "cli", "files", "flags", "meter", "pictures", "progress", "report", "results", "runs", "statistics"}
 SHOWING |= {"figures", "launchers", "pages", "sweep_report", "sweeps", "tables"}
 """Modules that store, count or show, so that a change there leaves what was computed valid."""
 

@@ -12,9 +12,10 @@ import numpy as np
 from kernelsr import pictures
 from kernelsr.charts import Line, best_step, lines_chart
 from kernelsr.figures import Figure, image_figures, kernel_figure
+from kernelsr.files import write_text_atomically
 from kernelsr.metrics import FLOORS
 from kernelsr.pages import best_shown, date_of, flag_words, render
-from kernelsr.results import Row, read_rows, read_trace, safe_name, write_text_atomically
+from kernelsr.results import Row, read_rows, read_trace, safe_name
 from kernelsr.tables import columns_known, means, sweep_table, terminal_table
 
 __all__ = ["sweep_table", "terminal_table", "write_report"]

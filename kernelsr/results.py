@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import hashlib
 import io
 import os
@@ -21,6 +20,7 @@ import scipy.io
 from filelock import FileLock
 from torch import Tensor
 
+from kernelsr.files import explained, write_bytes_atomically, write_text_atomically
 from kernelsr.pictures import VIRIDIS, as_8bit, colour, enlarge, png
 from kernelsr.problem import Estimate, Problem, Truth
 
@@ -56,35 +56,6 @@ def safe_name(name: str) -> str:
     if name and clean == name and len(name) <= 60:
         return name
     return f"{clean[:53] or 'image'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
-
-
-def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file, and its folder where missing, so that a reader sees the old or the new content and nothing between.
-
-    Raises:
-        OSError: the folder cannot be written; one sentence names it and the remedy. The old file is then untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise explained(error, path) from error
-
-
-def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """The same for text, as UTF-8; an odd byte of a file name, which has no UTF-8, becomes a question mark."""
-    write_bytes_atomically(path, text.encode("utf-8", "replace"))
 
 
 def put_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
@@ -246,16 +217,3 @@ def _value(column: str, cell: str) -> str | int | float | None:
     if not cell:
         return None
     return int(cell) if column in (*COUNTS, "parameters", "step") else float(cell)
-
-
-def explained(error: OSError, path: Path) -> OSError:
-    """The same error with a sentence that says what cannot be written, why, and the remedy."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        why = "the disk is full; free some space or choose another output folder"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        why = "the folder is read-only; make it writable or choose another output folder"
-    else:
-        why = f"{(error.strerror or str(error)).lower()}; choose another output folder"
-    explained = OSError(f"cannot write {path.name} in {path.parent}: {why}")
-    explained.errno = error.errno
-    return explained

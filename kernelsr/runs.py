@@ -22,6 +22,7 @@ from kernelsr import metrics, report, results
 from kernelsr.cells import Cells, code, code_of, key_of
 from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, scoring_of, solve
 from kernelsr.data import Case
+from kernelsr.files import write_text_atomically
 from kernelsr.flags import flags_of
 from kernelsr.meter import Meter
 from kernelsr.progress import Recorder
@@ -53,7 +54,7 @@ class Job:
     finished: bool = False
 
     def save(self, folder: Path) -> None:
-        results.write_text_atomically(folder / JOB, json.dumps(vars(self), indent=1))
+        write_text_atomically(folder / JOB, json.dumps(vars(self), indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Job:

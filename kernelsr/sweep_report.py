@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 from kernelsr.charts import Chart, scatter_chart
+from kernelsr.files import write_text_atomically
 from kernelsr.metrics import FLOORS
 from kernelsr.pages import best_shown, date_of, flag_words, render, script
-from kernelsr.results import METRICS, Row, write_text_atomically
+from kernelsr.results import METRICS, Row
 from kernelsr.sweep_cards import Place, cards, final
 from kernelsr.sweep_files import SweepJob, read_sweep
 from kernelsr.tables import columns_known, known

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kernelsr import report, results
+from kernelsr import report
+from kernelsr.files import write_text_atomically
 from kernelsr.sweep_files import read_sweep
 from kernelsr.sweep_report import write_sweep_report
 
@@ -19,7 +20,7 @@ def finish(folder: Path) -> list[str]:
     if not jobs:
         return [f"no job of the sweep in {folder} has begun"]
     table = report.sweep_table([(job.data, job.rows, job.floors) for job in jobs])
-    results.write_text_atomically(folder / "table.txt", table + "\n")
+    write_text_atomically(folder / "table.txt", table + "\n")
     print(f"{table}\ntable: {folder / 'table.txt'}\nreport: {write_sweep_report(folder)}")
     failures = [f"job {job.folder.name}: {trouble}" for job in jobs for trouble in job.troubles]
     return failures + [f"{row['image']}: {row['error']}" for job in jobs for row in job.rows if row["error"]]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kernelsr.results import read_rows
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -49,5 +51,5 @@ def test_the_installed_script_runs_from_any_folder(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list(elsewhere.glob("outputs/*/*/report.html"))) == 1
-    (version,) = elsewhere.glob("outputs/*/*/version.txt")
-    assert "installed" in version.read_text()
+    (rows,) = elsewhere.glob("outputs/*/*/rows.csv")
+    assert "0.1.0 installed" in read_rows(rows)[0]["version"]

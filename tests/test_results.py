@@ -13,6 +13,7 @@ import scipy.io
 import torch
 from PIL import Image
 
+from kernelsr.files import write_bytes_atomically, write_text_atomically
 from kernelsr.pictures import VIRIDIS, as_8bit, centre_window, colour, curve, enlarge, pad_centred
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.results import (
@@ -23,8 +24,6 @@ from kernelsr.results import (
     read_trace,
     safe_name,
     save_estimate,
-    write_bytes_atomically,
-    write_text_atomically,
 )
 
 
