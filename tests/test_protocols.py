@@ -22,7 +22,7 @@ FACTS = {
     # family, centre, draws, window of DIV2K, channel and support of the scores at x4
     "none": ("AnisotropicGaussian", "fkp", "legacy", 960, "y", None),
     "fkp2021": ("AnisotropicGaussian", "fkp", "legacy", 960, "y", None),
-    "fkp2021_kernelgan": ("TwiceGaussian", "fkp", "legacy", 960, "y", None),
+    "fkp2021_kernelgan": ("TwiceGaussian", "fkp", "legacy", None, "y", None),
     "dkp2024": ("AnisotropicGaussian", "fkp", "legacy", 800, "y", None),
     "dkp2024_motion": ("LinearMotion", "fkp", "named", 800, "y", None),
     "kernelgan": ("Div2krk", "aligned", "named", None, "y_8bit", 31),

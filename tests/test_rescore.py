@@ -119,10 +119,10 @@ def test_the_grid_is_spoken_of(tmp_path: Path, capsys: pytest.CaptureFixture, mo
         tmp_path, [made(hr, "first", tmp_path, move=1), made(hr, "second", tmp_path, move=2), made(hr, "o", tmp_path)]
     )
     called(monkeypatch, tmp_path)
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("moved -")]
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("moved 1", "moved 2"))]
     assert len(told) == 2
-    assert "moved -1 down, -1 right" in told[0] and "kernels of another centre (first)" in told[0]
-    assert "moved -2 down, -2 right" in told[1] and "centre" not in told[1]  # at x2 the grids are one pixel apart
+    assert "moved 1 up, 1 left" in told[0] and "kernels of another centre (first)" in told[0]
+    assert "moved 2 up, 2 left" in told[1] and "centre" not in told[1]  # at x2 the grids are one pixel apart
 
 
 def test_moves_are_searched_by_brute_force() -> None:
