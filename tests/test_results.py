@@ -13,8 +13,9 @@ import scipy.io
 import torch
 from PIL import Image
 
+from kernelsr.charts import Line, lines_chart
 from kernelsr.files import write_bytes_atomically, write_text_atomically
-from kernelsr.pictures import VIRIDIS, as_8bit, centre_window, colour, curve, enlarge, pad_centred
+from kernelsr.pictures import VIRIDIS, as_8bit, centre_window, colour, enlarge, pad_centred
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.results import (
     COLUMNS,
@@ -256,19 +257,21 @@ def test_windows_are_central_and_small_images_whole() -> None:
 
 
 def test_a_log_curve_is_straight_for_an_exponential_and_drops_what_has_no_place() -> None:
-    drawn = curve([0, 1, 2, 3, 4], [1.0, 0.1, math.nan, 0.0, 1e-4], log=True)
-    assert drawn is not None
+    chart = lines_chart([Line([0, 1, 2, 3, 4], [1.0, 0.1, math.nan, 0.0, 1e-4])], log=True)
+    assert chart is not None
+    (drawn,) = chart.lines
     (x0, y0), (x1, y1), (x4, y4) = (map(float, point.split(",")) for point in drawn.points.split())
     assert (y1 - y0) / (x1 - x0) == pytest.approx((y4 - y0) / (x4 - x0), abs=0.01) and y4 > y0
-    assert [label for _, label in drawn.y_ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
-    assert curve([0, 1], [None, math.nan]) is None and curve([], []) is None
+    assert [label for _, label in chart.y_ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert lines_chart([Line([0, 1], [None, math.nan])]) is None and lines_chart([]) is None
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_degenerate_and_long_curves_are_drawn(log: bool) -> None:
     for values in ([3.0], [2.0] * 1000, [1e-12 + i * 1e-15 for i in range(777)], [1e6, 1e-9]):
-        drawn = curve(range(len(values)), values, log=log, level=5.0)
-        assert drawn is not None and drawn.y_ticks and drawn.x_ticks and len(drawn.points.split()) <= 241
-        numbers = [float(number) for point in drawn.points.split() for number in point.split(",")]
-        assert all(0 <= number <= drawn.WIDTH for number in numbers)
-        assert drawn.points.split()[-1] == f"{drawn.end[0]:.1f},{drawn.end[1]:.1f}"
+        chart = lines_chart([Line(range(len(values)), values)], log=log, level=5.0)
+        assert chart is not None and chart.y_ticks and chart.x_ticks
+        (drawn,) = chart.lines
+        places = drawn.points.split()
+        assert len(places) <= 241 and places[-1] == f"{drawn.end[0]:.1f},{drawn.end[1]:.1f}"
+        assert all(0 <= float(number) <= chart.WIDTH for place in places for number in place.split(","))
