@@ -12,7 +12,8 @@ from typing import Any
 from kernelsr.results import Row, read_rows
 
 JOB = "job.json"
-TOLD = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment", "protocol", "scale", "seed")
+TOLD = ("data", "experiment", "protocol", "scale", "seed")
+PARTS = ("prior", "restorer", "nonblind", "start", "solver")
 """Settings that the names of data and method, or a column, say already."""
 OF_DATA = ("data.", "protocol=", "images=", "family=")
 """How settings begin that change what is estimated, and not how."""
@@ -41,24 +42,42 @@ class SweepJob:
 def read_sweep(folder: Path) -> list[SweepJob]:
     """The jobs in a sweep's folder, by number or name; whatever is missing or damaged there is a job's trouble, no error.
 
-    A job's folder has a job.json or rows.csv, or a number for a name. Where jobs share data and method by name, the settings
-    that vary in the sweep tell them apart.
+    A job's folder has a job.json or rows.csv, or a number for a name. Where jobs share the name of data or method, the
+    settings in which they differ are added to it.
     """
     folders = [path for path in folder.iterdir() if path.is_dir() and _is_job(path)]
     jobs = [_read(path) for path in sorted(folders, key=_order)]
-    words = {id(job): _settings(job.command) for job in jobs}
-    common = set.intersection(*(set(known) for known in words.values() if known)) if any(words.values()) else set()
-    for job in jobs:
-        varying = [
-            word for word in words[id(job)] if word not in common and word.lstrip("+").partition("=")[0] not in TOLD
-        ]
-        job.data = " ".join([job.data, *(word for word in varying if word.startswith(OF_DATA))])
-        job.method = " ".join([job.method, *(word for word in varying if not word.startswith(OF_DATA))])
+    data = _labels([job.data for job in jobs], [_of_data(job) for job in jobs])
+    methods = _labels([job.method for job in jobs], [_of_method(job) for job in jobs])
+    for number, job in enumerate(jobs):
+        job.data, job.method = data[number], methods[number]
         for row in job.rows:
             row |= {"method": job.method}
         for row in [*job.rows, *job.floors]:
             row |= {"data": job.data}
     return jobs
+
+
+def _labels(names: Sequence[str], settings: Sequence[list[str]]) -> list[str]:
+    """Each name, and of the settings that go with it those in which its namesakes differ."""
+    common: dict[str, set[str]] = {}
+    for name, words in zip(names, settings, strict=True):
+        common[name] = common.get(name, set(words)) & set(words)
+    return [
+        " ".join([name, *(word for word in words if word not in common[name])])
+        for name, words in zip(names, settings, strict=True)
+    ]
+
+
+def _of_data(job: SweepJob) -> list[str]:
+    return [word for word in _settings(job.command) if word.startswith(OF_DATA)]
+
+
+def _of_method(job: SweepJob) -> list[str]:
+    words = [word.lstrip("+") for word in _settings(job.command)]
+    # A method is called by its experiment alone, whatever parts of it the command changes.
+    told = TOLD if any(word.startswith("experiment=") for word in words) else (*TOLD, *PARTS)
+    return [word for word in words if not word.startswith(OF_DATA) and word.partition("=")[0] not in told]
 
 
 def _read(path: Path) -> SweepJob:

@@ -97,6 +97,15 @@ def test_settings_that_vary_tell_methods_and_data_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_settings_are_told_only_where_namesakes_differ(tmp_path: Path) -> None:
+    words = (("fkp", "prior=fkp x=1"), ("dkp", "prior=dkp x=2 seed=1"), ("dkp", "prior=dkp x=2 seed=2"))
+    words += (("paper", "experiment=paper prior=fkp"), ("paper", "experiment=paper prior=dkp"))
+    for number, (method, said) in enumerate(words):
+        job(tmp_path / str(number), method, command=f"python run.py {said}")
+    names = [one.method for one in read_sweep(tmp_path)]
+    assert names == ["fkp", "dkp", "dkp", "paper prior=fkp", "paper prior=dkp"]
+
+
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("10", "9", "0", "extra"):
         job(tmp_path / name)
