@@ -120,3 +120,10 @@ def test_a_killed_worker_and_a_lost_job_are_told_in_a_sentence():
     ]:
         assert word in (launchers.lost(error) or "")
     assert launchers.lost(RuntimeError("a bug of ours")) is None
+
+
+def test_shards_may_be_the_jobs_of_one_sweep(start, serial):
+    code, _, errors = sweep(start, "shards", FOUR_CELLS, "shard=1/2,2/2")
+    assert code == 0, errors
+    rows = rows_of(start / "shards")
+    assert len(rows) == len(serial) and all(row in serial for row in rows)
