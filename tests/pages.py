@@ -12,7 +12,7 @@ import torch
 from kernelsr.problem import Estimate, Problem, Truth
 from kernelsr.results import put_rows, safe_name, save_estimate
 
-VOID = {"meta", "img", "br", "input", "link", "hr"}
+VOID = {"meta", "img", "br", "input", "link", "hr", "wbr"}
 
 
 class Page(HTMLParser):

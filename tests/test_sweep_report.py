@@ -37,7 +37,7 @@ def two_methods(folder: Path, **values: Any) -> Path:
 
 def table(page: Page, label: str) -> list[list[str]]:
     """The cells' texts of the table in the box of that name, a list a row, tags left out."""
-    box = page.source.split(f'aria-label="{label}"')[1].split("</table>")[0]
+    box = page.source.split(f'aria-label="{label}"')[1].split("</table>")[0].replace("<wbr>", "")
     rows = re.findall(r"<tr.*?</tr>", box, re.DOTALL)
     cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in rows]
     return [[" ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in row] for row in cells]
