@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -50,21 +51,26 @@ class Browser:
             there, back = os.dup(theirs_in), os.dup(theirs_out)
             os.dup2(there, 3), os.dup2(back, 4)
 
+        self.said = (Path(self.home.name) / "stderr.txt").open("w+b")
         self.process = subprocess.Popen(
             [program, *OPTIONS, f"--user-data-dir={self.home.name}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self.said,
             preexec_fn=connect,
             close_fds=False,
         )
         os.close(theirs_in), os.close(theirs_out)
         self.rest, self.number, self.session = b"", 0, None
         self.events: list[dict[str, Any]] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
+        try:
+            target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+            self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.ask(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and wait for its answer.
@@ -76,7 +82,8 @@ class Browser:
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
             message["sessionId"] = self.session
-        os.write(self.ours_out, json.dumps(message).encode() + b"\0")
+        with contextlib.suppress(BrokenPipeError):  # reading says why
+            os.write(self.ours_out, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._read()
             if answer.get("id") == self.number:
@@ -126,7 +133,7 @@ class Browser:
 
     def close(self) -> None:
         """End the browser and remove its profile."""
-        os.close(self.ours_out), os.close(self.ours_in)
+        os.close(self.ours_out), os.close(self.ours_in), self.said.close()
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -143,7 +150,8 @@ class Browser:
                 raise TimeoutError(f"the browser said nothing for {patience:g} s")
             data = os.read(self.ours_in, 1 << 20)
             if not data:
-                raise RuntimeError("the browser ended")
+                self.said.seek(0)
+                raise RuntimeError(f"the browser ended: {self.said.read()[-800:].decode(errors='replace')}")
             self.rest += data
         message, self.rest = self.rest.split(b"\0", 1)
         answer: dict[str, Any] = json.loads(message)
