@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cases import photograph, rng, uniform
+from PIL import Image
 
-from kernelsr import kernels, metrics
+from experiments.saved import estimates
+from kernelsr import kernels, metrics, runs
+from kernelsr.cli import data_name
 from kernelsr.configure import compose_config, scenario_of
 from kernelsr.degradation import degrade
-from kernelsr.families import AnisotropicGaussian, TwiceGaussian
+from kernelsr.families import AnisotropicGaussian, TwiceGaussian, mean_kernel
 from kernelsr.legacy import LegacyDraws
 from kernelsr.metrics import Scoring
 from kernelsr.paths import CONF
 from kernelsr.problem import Problem
+from kernelsr.results import Row, read_rows
 
 FACTS = {
     # family, centre, draws, window of DIV2K, channel and support of the scores at x4
@@ -202,3 +207,58 @@ def test_zeros_around_kernels_raise_their_psnr_by_the_areas_ratio() -> None:
 def test_a_way_of_scoring_that_is_none(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Scoring(**settings)
+
+
+# --- in a run
+
+
+def ran(folder: Path, name: str, *words: str) -> tuple[list[Row], list[Row], bool]:
+    """Rows and floors of a quick run on one photograph, and whether its cell was there before."""
+    quick = ["prior=spectral", "restorer=bicubic", "references=false", "progress=false", "scale=2"]
+    cfg = compose_config([*quick, f"data.folder={folder / 'images'}", f"cells={folder / 'cells'}", *words])
+    before = {path.name for path in (folder / "cells").glob("*")}
+    assert runs.run(cfg, folder / name, runs.Job("photos", "method", "command"), "version") == []
+    rows, floors = (read_rows(folder / name / f"{table}.csv") for table in ("rows", "floors"))
+    return rows, floors, rows[0]["cell"] in before
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    pixels = (photograph(96)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "images" / "first.png")
+    return tmp_path
+
+
+def test_rows_and_floors_are_scored_as_the_protocol_says(photos: Path) -> None:
+    rows, floors, _ = ran(photos, "run", "protocol=div2krk", "scoring.channel=rgb", "scoring.kernel_size=31")
+    (saved,) = estimates(photos / "run")
+    assert saved.sr is not None and saved.hr is not None and saved.kernel is not None and saved.true_kernel is not None
+    assert rows[0]["psnr"] == pytest.approx(metrics.psnr(saved.sr, saved.hr, border=2, channel="rgb"))
+    assert rows[0]["kernel_psnr"] == pytest.approx(metrics.kernel_psnr(saved.kernel, saved.true_kernel, 31))
+    problem = Problem(torch.zeros(1, 1, 48, 48), 2, centre="aligned")
+    mean = metrics.kernel_psnr(mean_kernel(problem), saved.true_kernel, 31)
+    assert next(row["kernel_psnr"] for row in floors if row["method"] == metrics.FLOORS[0]) == pytest.approx(mean)
+
+
+def test_another_scoring_is_another_cell_and_a_protocols_name_is_none(photos: Path) -> None:
+    words = ["family@data.family=aniso", "data.rng=legacy"]
+    first, floors, found = ran(photos, "own", *words)
+    same, _, again = ran(photos, "protocol", "protocol=fkp2021")
+    assert not found and again and same[0]["psnr"] == first[0]["psnr"]
+    wide, other, found = ran(photos, "wide", *words, "scoring.border=20")
+    assert not found and wide[0]["psnr"] != first[0]["psnr"]
+    psnr = [[row["psnr"] for row in table if row["psnr"] is not None] for table in (floors, other)]
+    assert psnr[0] != psnr[1]
+
+
+def test_a_wrong_scoring_is_said_before_the_first_image(photos: Path) -> None:
+    with pytest.raises(ValueError, match="scoring.channel is 'luma'"):
+        ran(photos, "run", "scoring.channel=luma")
+    assert not (photos / "cells").exists()
+
+
+def test_rows_call_the_data_by_images_and_protocol() -> None:
+    assert data_name({"data": "set5_motion", "protocol": "none"}, "set5") == "set5_motion"
+    assert data_name({"data": "set5_motion", "protocol": "fkp2021"}, "set5") == "set5_fkp2021"
+    assert data_name({"data": "folder", "protocol": "aligned"}, None) == "folder_aligned"
