@@ -21,7 +21,10 @@ OF_DATA = ("data.", "protocol=", "images=", "family=")
 
 @dataclass
 class SweepJob:
-    """One job: what its data and method are called in the sweep, its rows, and what is wrong with its files, if anything."""
+    """One job: what its data and method are called in the sweep, its rows, and what is wrong with its files, if anything.
+
+    ``left`` are images without a row; of jobs of one command, which are the shards of one, the last has those that none has.
+    """
 
     folder: Path
     data: str = ""
@@ -31,12 +34,7 @@ class SweepJob:
     rows: list[Row] = field(default_factory=list)
     floors: list[Row] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
-
-    @property
-    def left(self) -> list[str]:
-        """The images that have no row yet."""
-        seen = {row["image"] for row in self.rows}
-        return [name for name in self.images if name not in seen]
+    left: list[str] = field(default_factory=list)
 
 
 def read_sweep(folder: Path) -> list[SweepJob]:
@@ -49,12 +47,17 @@ def read_sweep(folder: Path) -> list[SweepJob]:
     jobs = [_read(path) for path in sorted(folders, key=_order)]
     data = _labels([job.data for job in jobs], [_of_data(job) for job in jobs])
     methods = _labels([job.method for job in jobs], [_of_method(job) for job in jobs])
+    shards: dict[str, list[SweepJob]] = {}
     for number, job in enumerate(jobs):
         job.data, job.method = data[number], methods[number]
+        shards.setdefault(job.command or str(number), []).append(job)
         for row in job.rows:
             row |= {"method": job.method}
         for row in [*job.rows, *job.floors]:
             row |= {"data": job.data}
+    for group in shards.values():
+        seen = {row["image"] for job in group for row in job.rows}
+        group[-1].left = [name for name in dict.fromkeys(sum((job.images for job in group), [])) if name not in seen]
     return jobs
 
 

@@ -60,7 +60,7 @@ def write_sweep_report(folder: str | os.PathLike[str]) -> Path:
     jobs = read_sweep(folder) if folder.is_dir() else []
     if not jobs:
         raise FileNotFoundError(f"{folder} holds no jobs; give the output folder of a sweep")
-    rows = [row | {"job": job} for job in jobs for row in job.rows]
+    rows = _rows(jobs)
     done = [row for row in rows if not row["error"]]
     methods = list(dict.fromkeys(job.method for job in jobs if job.method))
     data = list(dict.fromkeys(job.data for job in jobs if job.data))
@@ -97,6 +97,17 @@ def write_sweep_report(folder: str | os.PathLike[str]) -> Path:
     path = folder / "report.html"
     write_text_atomically(path, page)
     return path
+
+
+def _rows(jobs: Sequence[SweepJob]) -> list[Row]:
+    """The rows of all jobs; of an estimate that two jobs of one command have, the later one, or the one that did not fail."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    for job in jobs:
+        for row in job.rows:
+            key = (job.command or id(job), row["image"], row["scale"], row["seed"])
+            if key not in rows or not row["error"]:
+                rows[key] = row | {"job": job}
+    return list(rows.values())
 
 
 def _counted(names: Sequence[str], word: str) -> str:

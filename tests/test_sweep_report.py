@@ -106,6 +106,20 @@ def test_settings_are_told_only_where_namesakes_differ(tmp_path: Path) -> None:
     assert names == ["fkp", "dkp", "dkp", "paper prior=fkp", "paper prior=dkp"]
 
 
+def test_shards_are_one_method_and_an_estimate_of_two_jobs_counts_once(tmp_path: Path) -> None:
+    for number, names in enumerate((["a"], ["b"])):
+        place = job(tmp_path / str(number), images=["a", "b", "c"])
+        for name in names:
+            add(place, name, psnr=20.0 + 4 * number)
+    page = build(tmp_path)
+    assert [row[:3] for row in table(page, "Overview")[1:]] == [["dkp+dip", "2", "22.00 ± 2.83"]]
+    assert "1 not done" in page.text  # c, of which no shard has a row
+    add(job(tmp_path / "2", images=["a", "b", "c"]), "a", psnr=22.0)
+    fail(tmp_path / "2", "b", "broken")
+    page = build(tmp_path)
+    assert [row[:3] for row in table(page, "Overview")[1:]] == [["dkp+dip", "2", "23.00 ± 1.41"]]
+
+
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("10", "9", "0", "extra"):
         job(tmp_path / name)
