@@ -25,8 +25,21 @@ from kernelsr.files import explained, write_text_atomically
 from kernelsr.images import digest
 
 FACTS = "cell.json"
-SHOWING = {"cells", "cli", "files", "flags", "meter", "pictures", "progress", "report", "results", "runs", "statistics"}
-SHOWING |= {"figures", "launchers", "pages", "sweep_report", "sweeps", "tables"}
+SHOWING = {
+    "cells",
+    "charts",
+    "cli",
+    "files",
+    "flags",
+    "meter",
+    "pictures",
+    "progress",
+    "report",
+    "results",
+    "runs",
+    "statistics",
+}
+SHOWING |= {"figures", "launchers", "pages", "sweep_cards", "sweep_files", "sweep_report", "sweeps", "tables", "track"}
 """Modules that store, count or show, so that a change there leaves what was computed valid."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -72,7 +74,16 @@ _failures: list[str] = []
 
 
 class AfterSweep(Callback):
-    """Makes the table of a sweep when its last job is done, wherever the jobs ran."""
+    """Makes the table and the page of a sweep when its last job is done, wherever the jobs ran."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from kernelsr.progress import JOBS, WORKERS
+
+        words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        jobs = [len(list(word.sweep_string_iterator())) for word in words if word.is_sweep_override()]
+        os.environ[JOBS] = str(math.prod(jobs))
+        workers = config.hydra.launcher.get("n_jobs") or 1  # joblib's; -1: as many as there are cores
+        os.environ[WORKERS] = str(workers if workers > 0 else os.cpu_count())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from kernelsr import sweeps
@@ -121,6 +132,8 @@ def main() -> None:
         from kernelsr.configure import explained
 
         said = explained(error)
+        if "Could not override" in said and {"-m", "--multirun"} & set(sys.argv):
+            said += "\nA setting of a group that the sweep chooses is written prior.lr=choice(0.1): it is not of the default."
         sys.exit(f"kernelsr: {launchers.missing(said) or said}")
     except OSError as error:
         sys.exit(f"kernelsr: cannot write the results: {error}; choose another folder with hydra.run.dir=FOLDER")

@@ -106,10 +106,13 @@ def digest(path: str | Path) -> str:
     """SHA-256 of a file, remembered while the file stays as it is.
 
     Raises:
-        FileNotFoundError: the file is gone.
+        ValueError: it cannot be read.
     """
-    status = Path(path).stat()
-    return _digest(Path(path), status.st_size, status.st_mtime_ns)
+    try:
+        status = Path(path).stat()
+        return _digest(Path(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise _unreadable(Path(path), error) from error
 
 
 @cache

@@ -1,31 +1,53 @@
-"""What a run shows while it goes on, and keeps for its curves."""
+"""What a run shows while it goes on, and keeps for its curves: a bar an image, and how far run or sweep have come."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
 from kernelsr.metrics import kernel_psnr
 from kernelsr.problem import Progress, Truth
+from kernelsr.results import Row, read_rows
 
 POINTS = 100
 """Rows of a trace, about."""
+JOBS, WORKERS = "KERNELSR_SWEEP_JOBS", "KERNELSR_SWEEP_WORKERS"
+"""Environment variables by which a sweep tells its jobs, in whichever processes, how many they are and run at once."""
 
 
 class Recorder:
     """An ``on_step``: a bar with step, loss and time left, and a trace of loss and kernel PSNR.
 
     Reading the loss waits for the device, so it looks at no more than ``POINTS`` steps, and at two a second for the bar.
+
+    Args:
+        shown: draw the bar; it is drawn on a terminal only, since elsewhere it would be a line a look.
+        track: called with each row of the trace.
     """
 
-    def __init__(self, steps: int, truth: Truth, label: str, *, shown: bool = True):
+    def __init__(
+        self,
+        steps: int,
+        truth: Truth,
+        label: str,
+        *,
+        shown: bool = True,
+        track: Callable[[Row], None] = lambda row: None,
+    ):
         self.trace: list[dict[str, Any]] = []
-        self.truth, self.steps, self.every = truth, steps, max(1, steps // POINTS)
+        self.truth, self.steps, self.every, self.track = truth, steps, max(1, steps // POINTS), track
         self.looked = 0.0
         columns = "{l_bar}{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}<{remaining}{postfix}"
+        shown = shown and sys.stderr.isatty()
         self.bar = tqdm(total=steps, desc=label, disable=not shown, bar_format=columns, mininterval=0.5)
 
     def __call__(self, progress: Progress) -> None:
@@ -34,6 +56,7 @@ class Recorder:
             known = self.truth.kernel
             score = "" if known is None else kernel_psnr(progress.kernel.cpu(), known)
             self.trace.append({"step": step, "loss": float(progress.loss), "kernel_psnr": score})
+            self.track(self.trace[-1])
         if not self.bar.disable and now - self.looked > 0.5:
             self.bar.set_postfix_str(f"loss {float(progress.loss):.3g}", refresh=False)
             self.looked = now
@@ -46,3 +69,47 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
+
+
+@dataclass
+class Overall:
+    """How far a run is, or the sweep that it is a job of; read from the rows in its folder, whichever process wrote them.
+
+    Args:
+        folder: of the run.
+        images: how many the run has.
+    """
+
+    folder: Path
+    images: int
+    seconds: ClassVar[list[float]] = []  # of the images computed so far in this process, whichever job they were of
+
+    def __str__(self) -> str:
+        """``12/70 done, 1 failed, 57 left, 25 min``; before the first image was computed without a time."""
+        jobs, workers = (int(os.environ.get(name, "1")) for name in (JOBS, WORKERS))
+        total = self.images * jobs  # jobs on other data may have more or fewer
+        rows = self._rows(self.folder.parent.glob("*/rows.csv") if jobs > 1 else [self.folder / "rows.csv"])
+        failed = sum(bool(row["error"]) for row in rows)
+        left = max(total - len(rows), 0)
+        words = [
+            f"{len(rows) - failed}/{max(total, len(rows))} done",
+            *([f"{failed} failed"] if failed else []),
+            f"{left} left",
+        ]
+        if self.seconds and left:
+            words.append(_duration(sum(self.seconds) / len(self.seconds) * left / min(workers, left)))
+        return ", ".join(words)
+
+    @staticmethod
+    def _rows(paths: Any) -> list[Row]:
+        rows: list[Row] = []
+        for path in paths:
+            with suppress(ValueError, OSError):  # of another program, or just being made
+                rows += read_rows(path)
+        return rows
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -25,10 +25,11 @@ from kernelsr.data import Case
 from kernelsr.files import write_text_atomically
 from kernelsr.flags import flags_of
 from kernelsr.meter import Meter
-from kernelsr.progress import Recorder
+from kernelsr.progress import Overall, Recorder
 from kernelsr.results import Row
+from kernelsr.track import tracker
 
-NUMBERLESS = ("progress", "resume", "cells", "shard")
+NUMBERLESS = ("progress", "track", "resume", "cells", "shard")
 """Settings that change nothing of what a command makes."""
 OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device", "protocol")
 """Settings that a cell's key leaves out: they change no estimate, or the key has what they stand for (a protocol's are in
@@ -76,6 +77,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     torch.backends.cudnn.allow_tf32 = False
     device = device_of(cfg.device)
     scoring_of(cfg)  # wrong for every image, so before the first
+    tracker(cfg.track)
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
@@ -88,18 +90,16 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     first = crc32(f"{job.data} {job.method} {cfg.scale} {cfg.seed}".encode())
     mine = [case for index, case in enumerate(cases) if (first + index) % parts == part]
     made = {"command": job.command, "version": version, "machine": machine(device), "date": time.strftime("%Y-%m-%d")}
-    worker = _Worker(cfg, folder, job, made, width=max(len(case.name) for case in cases))
+    worker = _Worker(cfg, folder, job, made, Overall(folder, len(mine)))
     try:
         # Cells that another process has in work are left for the end.
-        busy = [
-            case for number, case in enumerate(mine, 1) if not worker.take(case, f"{number}/{len(mine)}", wait=False)
-        ]
+        busy = [case for case in mine if not worker.take(case, wait=False)]
         if busy:
             print(
                 f"waiting for what another process computes: {', '.join(case.name for case in busy)}", file=sys.stderr
             )
         for case in busy:
-            worker.take(case, "waited", wait=True)
+            worker.take(case, wait=True)
         job.finished = True
         job.save(folder)
     finally:
@@ -117,23 +117,22 @@ class _Worker:
     folder: Path
     job: Job
     made: Row
-    width: int
+    overall: Overall
     failures: list[str] = field(default_factory=list)
     found: int = 0
 
-    def take(self, case: Case, number: str, *, wait: bool) -> bool:
+    def take(self, case: Case, *, wait: bool) -> bool:
         """Row and files of one image into the run's folder; False where another process has it in work."""
         cells = Cells(self.cfg.cells, resume=self.cfg.resume)
         names: Row = {"image": case.name, "data": self.job.data, "method": self.job.method}
         names |= {"scale": self.cfg.scale, "seed": self.cfg.seed, "command": self.job.command}
-        label = f"{number} {case.name:{self.width}}"
         floors: list[Row] = []
         try:
             settings = settings_of(self.cfg)
             base = [case.source(), code(), code_of(settings)]
             cell = cells.get(
                 key_of("estimate", base, settings),
-                lambda part: {"row": self.made | _estimate(self.cfg, case, part, label)},
+                lambda part: {"row": self.made | self._estimate(case, part)},
                 wait=wait,
             )
             if cell is None:
@@ -157,19 +156,27 @@ class _Worker:
         results.put_rows(self.folder / "rows.csv", [row | names])
         if floors:
             results.put_rows(self.folder / "floors.csv", floors)
+        if self.cfg.progress and not sys.stderr.isatty():
+            print(f"{self.overall}: {self.job.method} of {case.name}", file=sys.stderr)
         return True
 
-
-def _estimate(cfg: DictConfig, case: Case, part: Path, label: str) -> Row:
-    """Estimate one image, save it into ``part`` and score it; the numbers of its row."""
-    problem, truth = case.load()
-    meter = Meter(device_of(cfg.device))
-    with Recorder(cfg.solver.steps, truth, label, shown=cfg.progress) as recorder:
-        estimate = solve(cfg, problem, case.name, recorder, on_built=meter.count)
-    cost = meter.read()
-    results.save_estimate(part, estimate, problem, truth, recorder.trace)
-    flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
-    return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
+    def _estimate(self, case: Case, part: Path) -> Row:
+        """Estimate one image, save it into ``part`` and score it; the numbers of its row."""
+        cfg = self.cfg
+        problem, truth = case.load()
+        meter = Meter(device_of(cfg.device))
+        label = f"{self.overall} | {case.name}" if cfg.progress else case.name
+        with (
+            tracker(cfg.track)(self.folder / "tensorboard" / results.safe_name(case.name)) as track,
+            Recorder(cfg.solver.steps, truth, label, shown=cfg.progress, track=track.row) as recorder,
+        ):
+            estimate = solve(cfg, problem, case.name, recorder, on_built=meter.count)
+            track.estimate(estimate)
+        cost = meter.read()
+        self.overall.seconds.append(cost["seconds"])
+        results.save_estimate(part, estimate, problem, truth, recorder.trace)
+        flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
+        return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
 
 
 def _references(cfg: DictConfig, case: Case) -> dict[str, list[Row]]:

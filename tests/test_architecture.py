@@ -24,7 +24,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"figures", "sweep_files"},
     {"pages", "sweep_cards"},
     {"report", "sweep_report"},
-    {"cells", "configure", "meter", "progress", "runs"},
+    {"cells", "configure", "meter", "progress", "runs", "track"},
     {"sweeps", "launchers"},
     {"cli"},
 ]
@@ -45,6 +45,7 @@ SIDEWAYS = {
     ("runs", "configure"),
     ("runs", "meter"),
     ("runs", "progress"),
+    ("runs", "track"),
 }
 UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
