@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import readme_tables
-from experiments.differences import differences
-from experiments.kinds import KINDS
-from experiments.layout import FORMATS, Table, text_of
-from experiments.naming import common_settings, without_settings
-from experiments.records import Record, read
+from experiments.tables import readme as readme_tables
+from experiments.tables.differences import differences
+from experiments.tables.kinds import KINDS
+from experiments.tables.layout import FORMATS, Table, text_of
+from experiments.tables.naming import common_settings, without_settings
+from experiments.tables.records import Record, read
 from kernelsr.files import write_text_atomically
 
 

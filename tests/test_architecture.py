@@ -64,7 +64,7 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-SCRIPTS = sorted([*(ROOT / "experiments").glob("*.py"), ROOT / "run.py"])
+SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), ROOT / "run.py"])
 every_module = pytest.mark.parametrize("module", MODULES)
 
 

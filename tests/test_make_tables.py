@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import make_tables, readme_tables
-from experiments.differences import differences
-from experiments.kinds import KINDS
-from experiments.layout import Cell, Head, Table, csv_text, latex, markdown, tex, text_of
+from experiments import make_tables
 from experiments.make_tables import tables
-from experiments.records import Record, read, read_file
+from experiments.tables import readme as readme_tables
+from experiments.tables.differences import differences
+from experiments.tables.kinds import KINDS
+from experiments.tables.layout import Cell, Head, Table, csv_text, latex, markdown, tex, text_of
+from experiments.tables.records import Record, read, read_file
 
 OLD = ["command", "version", "date", "image", "method", "scale", "seed", "psnr", "ssim", "kernel_psnr", "error"]
 NEW = [

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.layout import Cell, Head
 from experiments.published import PUBLISHED, Published, targets
-from experiments.records import BESIDE, Record
+from experiments.tables.layout import Cell, Head
+from experiments.tables.records import BESIDE, Record
 from kernelsr.statistics import Summary, summarise
 from kernelsr.tables import SHOWN, Column
 

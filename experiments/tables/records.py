@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.naming import data_of, method_of, noise_of, words_of
+from experiments.tables.naming import data_of, method_of, noise_of, words_of
 from kernelsr.results import METRICS
 
 NEEDED = ("image", "method", "scale", "command")

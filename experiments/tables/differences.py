@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
-from experiments.layout import Cell, Head, Table
-from experiments.lines import COLUMNS, Place, value
-from experiments.naming import without_settings
-from experiments.notes import place_of
-from experiments.records import Record
+from experiments.tables.layout import Cell, Head, Table
+from experiments.tables.lines import COLUMNS, Place, value
+from experiments.tables.naming import without_settings
+from experiments.tables.notes import place_of
+from experiments.tables.records import Record
 from kernelsr.statistics import FEWEST, Difference, paired_difference
 from kernelsr.tables import Column
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.layout import Cell, Head, Table
-from experiments.lines import (
+from experiments.tables.layout import Cell, Head, Table
+from experiments.tables.lines import (
     COLUMNS,
     COUNT_HEADS,
     Group,
@@ -18,8 +18,8 @@ from experiments.lines import (
     published,
     value,
 )
-from experiments.notes import levels_of, notes
-from experiments.records import Record
+from experiments.tables.notes import levels_of, notes
+from experiments.tables.records import Record
 
 GAUSSIAN = ("aniso", "aniso_released", "aniso_diff_dkp", "iso", "iso8", "div2krk")
 MOTION = ("motion", "motion_diff_dkp", "random_motion", "levin")

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.differences import differences
-from experiments.kinds import image_table, without_empty
-from experiments.layout import Cell, Head, Table, markdown
-from experiments.lines import Group, groups_of, heads, metrics, order
-from experiments.notes import MADE, notes, place_of
-from experiments.records import BESIDE, Record, read
+from experiments.tables.differences import differences
+from experiments.tables.kinds import image_table, without_empty
+from experiments.tables.layout import Cell, Head, Table, markdown
+from experiments.tables.lines import Group, groups_of, heads, metrics, order
+from experiments.tables.notes import MADE, notes, place_of
+from experiments.tables.records import BESIDE, Record, read
 from kernelsr.files import write_text_atomically
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
 BEGIN = "<!-- tables: begin; python -m experiments.make_tables --readme writes what follows -->"

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.lines import COLUMNS, Group, Place, value
 from experiments.published import PUBLISHED, targets
-from experiments.records import Record
+from experiments.tables.lines import COLUMNS, Group, Place, value
+from experiments.tables.records import Record
 
 MADE = "made by "
 SPREAD = "± is the sample standard deviation over images; each image counts once, by its mean over seeds"
