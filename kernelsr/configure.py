@@ -148,7 +148,7 @@ def _built(group: str, cfg: DictConfig) -> Any:
     try:
         return instantiate(cfg)
     except InstantiationException as error:
-        raise SettingsError(f"{group} cannot be built: {error}{_range_hint(group, error)}") from error
+        raise SettingsError(f"{group} cannot be built: {error}{_hint(group, error)}") from error
 
 
 @contextmanager
@@ -158,12 +158,14 @@ def _settings_named(group: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise SettingsError(
-            f"a setting of {group} does not fit: {error}; see conf/{group}/ for what it takes{_range_hint(group, error)}"
+            f"a setting of {group} does not fit: {error}; see conf/{group}/ for what it takes{_hint(group, error)}"
         ) from error
 
 
-def _range_hint(group: str, error: Exception) -> str:
-    """What ``range=`` is for, where a prior or a family takes no such setting."""
+def _hint(group: str, error: Exception) -> str:
+    """What to write, where a part's name stands for the part, or ``range=`` is for a prior or a family without variances."""
+    if "'str' object is not callable" in str(error):
+        return "; a part inside a part is chosen with its group, as in prior@prior.base=inr"
     misplaced = group == "prior" and any(f"keyword argument '{name}'" in str(error) for name in ("family", "variances"))
     return "; range= is for prior=dkp with Gaussian proposals (family aniso or iso)" if misplaced else ""
 

@@ -109,7 +109,9 @@ class Scenario:
         if self.degrade and drawn is None:
             raise ValueError("neither a kernel family nor a degradation is given; set family, or degrade=False")
         if self.degrade and self.rng == "legacy" and not isinstance(drawn, AnisotropicGaussian):
-            raise ValueError(f"the papers have no legacy draws of {type(drawn).__name__}; set rng=named")
+            raise ValueError(
+                f"the papers have no legacy draws of {type(drawn).__name__}; set rng=named (data.rng=named)"
+            )
         if self.noise not in ("drawn", "fixed"):
             raise ValueError(f"noise is {self.noise!r}; choose drawn (sigma from U(0, noise_std)) or fixed (noise_std)")
         if not isinstance(self.noise_std, (int, float)) or not 0 <= self.noise_std <= 1:
@@ -217,7 +219,7 @@ class Scenario:
         if not height or not width:
             raise ValueError(
                 f"{self._files[name]} has {size[1]}x{size[0]} pixels, too few to crop to a multiple of {multiple}; "
-                f"use a larger image or set crop={self.scale}"
+                f"use a larger image or set data.crop={self.scale}"
             )
         return height, width
 

@@ -50,7 +50,7 @@ def write_report(folder: str | os.PathLike[str], *, title: str, settings: Mappin
         title=title,
         date=date_of(folder, [folder / "rows.csv"]),
         settings=settings,
-        shown=columns_known(rows),
+        shown=columns_known([*rows, *floors]),
         **_tables(rows, floors),
         cards=_cards(folder, rows, floors),
     )

@@ -114,7 +114,7 @@ def terminal_table(rows: Sequence[Row], floors: Sequence[Row]) -> str:
     """Plain text of at most 100 columns: a line an image, means by method, the floors' means, why images failed."""
     done = [row for row in rows if not row.get("error")]
     failed = [row for row in rows if row.get("error")]
-    shown = columns_known(rows)
+    shown = columns_known([*rows, *floors])  # a method without an image of its own still has bicubic's beside it
     if len(shown) > WIDEST:
         shown = [column for column in shown if column.key not in SPARED]
     rule = "-" * (27 + 8 * len(shown))
@@ -148,7 +148,7 @@ def sweep_table(runs: Sequence[tuple[str, Sequence[Row], Sequence[Row]]]) -> str
     Args:
         runs: for each job what the data set is called, its rows and its floors.
     """
-    known_columns = columns_known([row for _, rows, _ in runs for row in rows])
+    known_columns = columns_known([row for _, rows, floors in runs for row in (*rows, *floors)])
     shown = [column for column in known_columns if column.key not in SPARED]
     width = 100 - 8 * len(shown)  # a method's name with its scale is long
     rule = "-" * 100

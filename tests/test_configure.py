@@ -187,6 +187,11 @@ def test_a_range_without_variances_says_what_it_is_for(photo, words):
         kernelsr.estimate(photo, 2, restorer="bicubic", steps=1, overrides=[*words, "range=matched"])
 
 
+def test_the_name_of_a_part_inside_a_part_is_told_where_it_belongs(photo):
+    with pytest.raises(ValueError, match="as in prior@prior.base=inr"):
+        kernelsr.estimate(photo, 2, "dkp", overrides=["prior.base=inr"])
+
+
 def test_settings_that_do_not_fit_are_named(photo):
     for words, group in ((["restorer.channels=many"], "restorer"), (["prior.rehearsal=[]"], "prior")):
         with pytest.raises(ValueError, match=f"setting of {group}"):

@@ -203,6 +203,14 @@ def test_the_terminal_table_fits_with_the_non_blind_image_too() -> None:
     assert max(sum(2 if c == "夜" else 1 for c in line) for line in lines) <= 100
 
 
+def test_a_method_without_an_image_of_its_own_has_bicubics_beside_it() -> None:
+    rows, floors = table_rows()
+    rows = [{**row, "psnr": None, "ssim": None, "psnr_nonblind": 30.0, "ssim_nonblind": 0.9} for row in rows]
+    lines = terminal_table(rows, floors).splitlines()
+    (bicubic,) = (line for line in lines if line.startswith("floor: bicubic"))
+    assert "21.40" in bicubic and len(bicubic) <= 100
+
+
 def test_the_terminal_table_of_nothing_and_of_several_methods() -> None:
     assert terminal_table([], []) == "no images yet"
     rows = [{"image": "a", "method": m, "scale": 2, "psnr": p} for m, p in (("fkp+dip", 20.0), ("dkp+dip", 30.0))]
