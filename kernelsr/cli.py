@@ -81,9 +81,9 @@ class AfterSweep(Callback):
 
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         jobs = [len(list(word.sweep_string_iterator())) for word in words if word.is_sweep_override()]
-        os.environ[JOBS] = str(math.prod(jobs))
-        workers = config.hydra.launcher.get("n_jobs") or 1  # joblib's; -1: as many as there are cores
-        os.environ[WORKERS] = str(workers if workers > 0 else os.cpu_count())
+        count = math.prod(jobs)
+        workers = launchers.at_once(config.hydra.launcher, count)
+        os.environ |= {JOBS: str(count), WORKERS: str(workers)}
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from kernelsr import sweeps
@@ -104,16 +104,14 @@ def _job(cfg: DictConfig) -> None:
 
     settings = HydraConfig.get()
     chosen = settings.runtime.choices
-    if threads := settings.job.env_set.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))  # a launcher's (conf/hydra/env): PyTorch was loaded before Hydra set it
-    if chosen["hydra/launcher"] == "joblib":
-        cfg.progress = False  # its workers share one terminal
     folder = Path(settings.runtime.output_dir)
     number = 0 if OmegaConf.is_missing(settings.job, "num") else settings.job.num
     data = data_name(chosen, cfg.data.images)
     job = Job(data, method_name(chosen), command_of(settings.overrides.task), number)
     try:
         job.save(folder)
+        if threads := launchers.threads(settings.job.env_set):
+            torch.set_num_threads(threads)  # it was loaded before Hydra set the job's environment
         _failures.extend(run(cfg, folder, job, version()))
     except (ValueError, FileNotFoundError) as error:
         # The next job of a sweep goes on.

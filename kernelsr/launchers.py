@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from typing import Any
+
 EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """The launchers and the extra of pyproject.toml that brings each."""
 AGAIN = "the same command computes what is missing"
+
+
+def at_once(settings: Mapping[str, Any], jobs: int) -> int:
+    """How many of a sweep's jobs run at a time, by the settings of its launcher."""
+    target = str(settings["_target_"])
+    workers = {"JoblibLauncher": "n_jobs", "SlurmLauncher": "array_parallelism"}.get(target.rpartition(".")[2])
+    if workers is None:
+        return jobs if target.endswith(".LocalLauncher") else 1
+    number = int(settings[workers])
+    return min(number if number > 0 else os.cpu_count() or 1, jobs)
+
+
+def threads(environment: Mapping[str, str]) -> int | None:
+    """How many threads a launcher gives a job (conf/hydra/env); None where it leaves that open.
+
+    Raises:
+        ValueError: it is no number of threads.
+    """
+    number = str(environment.get("OMP_NUM_THREADS", ""))
+    if number and not (number.isdecimal() and int(number) > 0):
+        raise ValueError(f"a job's number of threads is {number!r}; set KERNELSR_THREADS or cpus_per_task to 1 or more")
+    return int(number) if number else None
 
 
 def missing(said: str) -> str | None:

@@ -24,13 +24,18 @@ JOBS, WORKERS = "KERNELSR_SWEEP_JOBS", "KERNELSR_SWEEP_WORKERS"
 """Environment variables by which a sweep tells its jobs, in whichever processes, how many they are and run at once."""
 
 
+def bars() -> bool:
+    """Whether bars are drawn: on a terminal that one job at a time writes to. Elsewhere an image is a line."""
+    return sys.stderr.isatty() and os.environ.get(WORKERS, "1") == "1"
+
+
 class Recorder:
     """An ``on_step``: a bar with step, loss and time left, and a trace of loss and kernel PSNR.
 
     Reading the loss waits for the device, so it looks at no more than ``POINTS`` steps, and at two a second for the bar.
 
     Args:
-        shown: draw the bar; it is drawn on a terminal only, since elsewhere it would be a line a look.
+        shown: draw the bar, where there are ``bars``.
         track: called with each row of the trace.
     """
 
@@ -47,7 +52,7 @@ class Recorder:
         self.truth, self.steps, self.every, self.track = truth, steps, max(1, steps // POINTS), track
         self.looked = 0.0
         columns = "{l_bar}{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}<{remaining}{postfix}"
-        shown = shown and sys.stderr.isatty()
+        shown = shown and bars()
         self.bar = tqdm(total=steps, desc=label, disable=not shown, bar_format=columns, mininterval=0.5)
 
     def __call__(self, progress: Progress) -> None:

@@ -25,7 +25,7 @@ from kernelsr.data import Case
 from kernelsr.files import write_text_atomically
 from kernelsr.flags import flags_of
 from kernelsr.meter import Meter
-from kernelsr.progress import Overall, Recorder
+from kernelsr.progress import Overall, Recorder, bars
 from kernelsr.results import Row
 from kernelsr.track import tracker
 
@@ -156,7 +156,7 @@ class _Worker:
         results.put_rows(self.folder / "rows.csv", [row | names])
         if floors:
             results.put_rows(self.folder / "floors.csv", floors)
-        if self.cfg.progress and not sys.stderr.isatty():
+        if self.cfg.progress and not bars():
             print(f"{self.overall}: {self.job.method} of {case.name}", file=sys.stderr)
         return True
 

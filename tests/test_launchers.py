@@ -12,10 +12,10 @@ from PIL import Image
 from kernelsr import launchers
 
 ROOT = Path(__file__).parent.parent
-TINY = ["prior=gaussian", "restorer.channels=8", "restorer.skip=4", "solver.steps=2", "progress=false"]
+TINY = ["prior=gaussian", "restorer.channels=8", "restorer.skip=4", "solver.steps=2"]
 TINY += ["references=false", "data=folder", "data.folder=photos"]
 FOUR_CELLS = "scale=2,3"  # of two images
-UNEQUAL = {"seconds", "peak_memory_mb", "date"}
+UNEQUAL = {"seconds", "peak_memory_mb", "date", "version"}  # somebody may commit meanwhile
 
 
 def installed(launcher):
@@ -69,6 +69,7 @@ def test_two_workers_of_one_thread_make_the_rows_of_a_serial_sweep_and_tell_of_a
     code, printed, errors = sweep(start, "workers", *words, OMP_NUM_THREADS="2", MKL_NUM_THREADS="2")
     assert rows_of(start / "workers") == serial
     assert (start / "workers" / "table.txt").read_text() in printed
+    assert "3/6 done, 3 left" in errors  # by workers that each see the rows of both
     assert code == 1 and "scale is 1" in errors and "kernelsr: 1 failed" in errors and "Traceback" not in errors
 
 
@@ -89,6 +90,27 @@ def test_slurms_jobs_make_the_rows_of_a_serial_sweep(start, serial):
     assert code == 0, errors
     assert rows_of(start / "slurm") == serial
     assert (start / "slurm" / "table.txt").read_text() in printed
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "number"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, 1),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": 3}, 3),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": -1}, min(os.cpu_count(), 5)),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", {"array_parallelism": 32}, 5),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher", {}, 5),
+    ],
+)
+def test_how_many_of_five_jobs_run_at_a_time(target, settings, number):
+    assert launchers.at_once({"_target_": target, **settings}, 5) == number
+
+
+def test_threads_that_are_no_number_are_told():
+    assert launchers.threads({}) is None and launchers.threads({"OMP_NUM_THREADS": "3"}) == 3
+    for wrong in ("many", "0", "None"):
+        with pytest.raises(ValueError, match="KERNELSR_THREADS"):
+            launchers.threads({"OMP_NUM_THREADS": wrong})
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path):
