@@ -76,12 +76,12 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     # TF32 has ten bits of mantissa where the methods, and their numbers on a CPU, have float32's 23.
     torch.backends.cudnn.allow_tf32 = False
     device = device_of(cfg.device)
-    scoring_of(cfg)  # wrong for every image, so before the first
     tracker(cfg.track)
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
     cases = list(scenario_of(cfg))
+    scoring_of(cfg)  # what is wrong there is so for every image
     job.images = [case.name for case in cases]
     job.settings = _flat(cfg) | {"version": version, "threads": str(torch.get_num_threads())}
     job.save(folder)

@@ -41,7 +41,10 @@ class Column:
 
 
 SHOWN = (
-    Column("psnr", "PSNR", "PSNR", "dB", 2, "high", "of the solver's image, on luma (Y), border of s pixels removed"),
+    Column(
+        "psnr", "PSNR", "PSNR", "dB", 2, "high",
+        "of the solver's image, on luma (Y), border of s pixels removed, where scoring= says no other",
+    ),
     Column("ssim", "SSIM", "SSIM", "", 4, "high", "of the solver's image, on luma; 1 is identical"),
     Column(
         "psnr_nonblind", "nbPSNR", "PSNR, non-blind", "dB", 2, "high",
