@@ -5,21 +5,19 @@ estimate = kernelsr.estimate("photo.png", scale=4, prior="fkp")  # estimate.kern
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
-
-from kernelsr.problem import Estimate, Problem, Progress, Truth
 
 if TYPE_CHECKING:
     from kernelsr.configure import estimate
+    from kernelsr.problem import Estimate, Problem, Progress, Truth
 
 __version__ = "0.1.0"
 __all__ = ["Estimate", "Problem", "Progress", "Truth", "estimate"]
 
 
 def __getattr__(name: str) -> Any:
-    # `estimate` needs Hydra and every part; whoever imports one part should not wait for them.
-    if name == "estimate":
-        from kernelsr.configure import estimate
-
-        return estimate
+    # PyTorch takes seconds to import, and `--help` needs none of it.
+    if name in __all__:
+        return getattr(importlib.import_module("kernelsr.configure" if name == "estimate" else "kernelsr.problem"), name)
     raise AttributeError(f"module 'kernelsr' has no attribute {name!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,10 +112,13 @@ def test_imports_point_one_way(module: str) -> None:
             assert LEVEL[other] < LEVEL[mine], f"{module} imports {other}, which is not below it"
 
 
-def test_the_packages_face_imports_the_problem_alone_until_asked() -> None:
-    assert {part(path) for path in own("__init__")} == {"problem", "configure"}
-    top = [node for node in ast.parse(MODULES["__init__"].read_text()).body if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in top} == {"__future__", "typing", "kernelsr.problem"}
+def test_the_packages_face_and_the_help_import_no_pytorch() -> None:
+    """It takes seconds; `kernelsr.estimate` and the rest are imported on first use."""
+    script = "import sys, kernelsr.cli; assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules); kernelsr.Problem"
+    subprocess.run([sys.executable, "-c", script + "; kernelsr.estimate"], check=True, cwd=ROOT)
+    assert set(kernelsr.__all__) == {"Estimate", "Problem", "Progress", "Truth", "estimate"}
+    with pytest.raises(AttributeError, match="nonsense"):
+        kernelsr.nonsense  # noqa: B018
 
 
 def test_every_exception_is_needed() -> None:
