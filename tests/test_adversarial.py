@@ -325,6 +325,18 @@ def test_importance_is_where_the_edges_are() -> None:
     assert torch.equal(crops.importance(torch.full((1, 1, 9, 9), 0.3)), torch.ones(9, 9))
 
 
+def test_importance_is_its_definition() -> None:
+    image = photograph(48)
+    down, right = np.gradient(image[0].mean(0).numpy())
+    total = np.hypot(down, right) / np.hypot(down, right).sum()
+    for slope in (np.abs(down), np.abs(right)):
+        steepest = slope > np.sort(slope.ravel())[int(0.97 * (slope.size - 1))]
+        assert 0.02 < steepest.mean() < 0.031
+        total += steepest / steepest.sum()
+    expected = ndimage.uniform_filter(total, 5, mode="constant")
+    np.testing.assert_allclose(crops.importance(image).numpy(), expected, atol=1e-12)
+
+
 def test_crops_are_windows_and_as_likely_as_their_middle_is_important() -> None:
     image, weight = uniform(1, 2, 9, 11), uniform(9, 11, seed=1)
     drawn = crops.Crops(image, 4, weight).draw(20000, rng())

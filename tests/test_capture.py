@@ -228,7 +228,7 @@ def test_the_published_ranges() -> None:
 
 def test_kinds_of_blur_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, bool, float, int]] = []
-    rings: list[float] = []
+    rings: list[tuple[float, int]] = []
 
     def shaped(shape: str, first: float, second: float, angle: float, power: float, size: int) -> Tensor:
         seen.append((shape, first == second, power, size))
@@ -236,7 +236,7 @@ def test_kinds_of_blur_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -
         return torch.ones(1, 1)
 
     def ringing(cutoff: float, size: int) -> Tensor:
-        rings.append(cutoff)
+        rings.append((cutoff, size))
         return torch.ones(1, 1)
 
     monkeypatch.setattr(second_order, "blur_kernel", shaped)
@@ -245,6 +245,9 @@ def test_kinds_of_blur_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(4000):
         SecondOrder()._blurred(image, FIRST, source)
     assert len(rings) / 4000 == pytest.approx(0.1, abs=0.02)
+    small, large = ([cutoff for cutoff, size in rings if (size < 13) == less] for less in (True, False))
+    assert math.pi / 3 < min(small) < 1.15 and math.pi / 5 < min(large) < 0.75
+    assert max(cutoff for cutoff, _ in rings) < math.pi
     expected = {
         ("gaussian", True): 0.45,
         ("gaussian", False): 0.25,
@@ -311,6 +314,38 @@ def test_grey_noise_is_the_same_in_all_channels() -> None:
         torch.testing.assert_close(grey[:, 0], grey[:, 1], rtol=0, atol=1e-6)
         colour = SecondOrder(grey=0.0)._noisy(flat, FIRST, rng(seed)) - flat
         assert np.corrcoef(colour[0, 0].flatten(), colour[0, 1].flatten())[0, 1] < 0.1
+
+
+def test_noise_jpeg_and_the_last_sinc_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[float]] = {"clean": [], "factor": [], "quality": [], "sinc": []}
+
+    def counted(clean: Tensor, source: torch.Generator) -> Tensor:
+        seen["clean"].append(clean.mean().item())
+        return torch.full_like(clean, 0.1)
+
+    def ringing(cutoff: float, size: int) -> Tensor:
+        seen["sinc"].append(cutoff)
+        return torch.ones(1, 1)
+
+    monkeypatch.setattr(second_order, "poisson_noise", counted)
+    monkeypatch.setattr(second_order, "sinc_kernel", ringing)
+    monkeypatch.setattr(second_order, "jpeg", lambda image, quality: seen["quality"].append(quality) or image)
+    red, source, draws = torch.zeros(1, 3, 8, 8), rng(), 600
+    red[:, 0] = 0.8
+    loud = Order(1.0, (0.2, 3.0), (1.0, 0.0, 0.0), (1.0, 1.0), (200.0, 200.0), (0.5, 3.0))
+    for _ in range(draws):
+        noisy = SecondOrder(grey=1.0)._noisy(red, loud, source)
+        assert noisy.min() >= 0 and noisy.max() <= 1
+        if noisy[:, 1:].amax() - noisy[:, 1:].amin() < 1e-6:  # not the Gaussian
+            seen["factor"].append(noisy[0, 1, 0, 0].item() / 0.1)
+        second_order._compressed(red, loud, source)
+        SecondOrder()._finished(red, (4, 4), source)
+    assert seen["clean"] == pytest.approx([0.299 * 0.8] * len(seen["clean"]))  # luma, of noise that all channels share
+    assert len(seen["clean"]) / draws == pytest.approx(0.5, abs=0.06) and len(seen["factor"]) == len(seen["clean"])
+    assert 0.5 <= min(seen["factor"]) < 0.6 and 2.9 < max(seen["factor"]) <= 3
+    assert set(seen["quality"]) == set(range(30, 96))
+    assert len(seen["sinc"]) / draws == pytest.approx(0.8, abs=0.05)
+    assert math.pi / 3 < min(seen["sinc"]) < 1.15 < 3 < max(seen["sinc"]) < math.pi
 
 
 @pytest.mark.parametrize("colours", [1, 3, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from kernelsr.colours import from_threes, in_threes
 from kernelsr.degradation import degrade
 from kernelsr.denoisers import guided
 from kernelsr.denoisers.schedule import noise_levels, respaced
-from kernelsr.problem import Problem
+from kernelsr.problem import EIGHT_BITS, Problem
+from kernelsr.restorers import diffusion
 
 MEAN, SPREAD = 0.1, 0.2
 
@@ -158,6 +160,37 @@ def test_any_number_of_channels_and_any_size(channels: int) -> None:
     restored = solvers.nonblind(problem, kernel, restorer)
     assert restored.shape == (1, channels, 39, 21)
     assert (degrade(restored, kernel, 3) - problem.lr).abs().max() < 1e-5
+
+
+def test_a_kernels_sum_does_not_matter() -> None:
+    problem, kernel = Problem(uniform(1, 3, 16, 16), 2), kernel_of(1, 2, 0, 2)
+    one, other = (restorers.Diffusion(problem, rng(), denoiser=Ideal, steps=3)(k) for k in (kernel, 0.7 * kernel))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_guess_is_an_image() -> None:
+    class Wild(Ideal):
+        def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+            return 3 * noisy
+
+    problem = Problem(uniform(1, 3, 16, 16), 2)
+    restorer = restorers.Diffusion(problem, rng(), denoiser=Wild, steps=3)
+    assert restorer._denoised(1.0).abs().max() == 1
+
+
+def test_the_noise_is_the_problems_and_at_least_that_of_8_bits() -> None:
+    problem = Problem(uniform(1, 3, 16, 16), 2)
+    for stated, used in ((0.0, EIGHT_BITS), (0.1, 0.1)):
+        assert restorers.Diffusion(replace(problem, noise_std=stated), rng(), denoiser=Ideal).noise_std == used
+
+
+def test_the_border_is_mirrored_up_to_the_denoisers_size() -> None:
+    def place(side: int, multiple: int) -> list[int]:
+        return diffusion._mirrored(side, multiple, torch.device("cpu")).tolist()
+
+    assert place(5, 8) == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert place(3, 8) == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert place(8, 4) == list(range(8))
 
 
 def test_settings_that_do_not_fit() -> None:
