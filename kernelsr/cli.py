@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -104,6 +105,10 @@ def _job(cfg: DictConfig) -> None:
 
     settings = HydraConfig.get()
     chosen = settings.runtime.choices
+    if settings.mode == RunMode.RUN and chosen["hydra/launcher"] != "basic":
+        print(
+            "kernelsr: a launcher is for the jobs of a sweep (-m); this is one run, and goes on here", file=sys.stderr
+        )
     folder = Path(settings.runtime.output_dir)
     number = 0 if OmegaConf.is_missing(settings.job, "num") else settings.job.num
     data = data_name(chosen, cfg.data.images)

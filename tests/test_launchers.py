@@ -106,6 +106,14 @@ def test_how_many_of_five_jobs_run_at_a_time(target, settings, number):
     assert launchers.at_once({"_target_": target, **settings}, 5) == number
 
 
+def test_a_launcher_without_a_sweep_is_told(start):
+    installed("joblib")
+    words = ["hydra/launcher=joblib", "scale=1", "hydra.run.dir=alone", "data=folder", "data.folder=photos"]
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    done = subprocess.run(command, cwd=start, text=True, capture_output=True, timeout=60)
+    assert "-m" in done.stderr and "scale is 1" in done.stderr
+
+
 def test_threads_that_are_no_number_are_told():
     assert launchers.threads({}) is None and launchers.threads({"OMP_NUM_THREADS": "3"}) == 3
     for wrong in ("many", "0", "None"):
