@@ -19,5 +19,7 @@ __all__ = ["Estimate", "Problem", "Progress", "Truth", "estimate"]
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import, and `--help` needs none of it.
     if name in __all__:
-        return getattr(importlib.import_module("kernelsr.configure" if name == "estimate" else "kernelsr.problem"), name)
+        return getattr(
+            importlib.import_module("kernelsr.configure" if name == "estimate" else "kernelsr.problem"), name
+        )
     raise AttributeError(f"module 'kernelsr' has no attribute {name!r}")

@@ -114,7 +114,9 @@ def test_imports_point_one_way(module: str) -> None:
 
 def test_the_packages_face_and_the_help_import_no_pytorch() -> None:
     """It takes seconds; `kernelsr.estimate` and the rest are imported on first use."""
-    script = "import sys, kernelsr.cli; assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules); kernelsr.Problem"
+    script = (
+        "import sys, kernelsr.cli; assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules); kernelsr.Problem"
+    )
     subprocess.run([sys.executable, "-c", script + "; kernelsr.estimate"], check=True, cwd=ROOT)
     assert set(kernelsr.__all__) == {"Estimate", "Problem", "Progress", "Truth", "estimate"}
     with pytest.raises(AttributeError, match="nonsense"):
