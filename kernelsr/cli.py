@@ -139,7 +139,8 @@ def main() -> None:
             said += "\nA setting of a group that the sweep chooses is written prior.lr=choice(0.1): it is not of the default."
         sys.exit(f"kernelsr: {launchers.missing(said) or said}")
     except OSError as error:
-        sys.exit(f"kernelsr: cannot write the results: {error}; choose another folder with hydra.run.dir=FOLDER")
+        remedy = "" if "choose another" in str(error) else "; choose another folder with hydra.run.dir=FOLDER"
+        sys.exit(f"kernelsr: cannot write the results: {error}{remedy}")
     except KeyboardInterrupt:
         print("kernelsr: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -154,6 +155,22 @@ def test_a_changed_setting_and_a_changed_image_are_new_cells(photos: Path, tmp_p
     assert cells() == 2
     shutil.copy(folder / "b.png", folder / "a.png")
     assert cells() == 3
+
+
+def test_clocks_may_jump(photos: Path, tmp_path: Path) -> None:
+    """Nothing is told by times: neither what is finished, nor what was changed, nor which row is the newer."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    command = words(folder, tmp_path / "sweep", priors=["gaussian"])
+    code, _, errors = run(*command)
+    assert code == 0, errors
+    before = rows_of(tmp_path / "sweep")
+    inodes = {path.stat().st_ino for path in (tmp_path / "sweep-cells").glob("*/kernel.npy")}
+    for moment in (10**9, 4 * 10**9):
+        for path in tmp_path.rglob("*"):
+            os.utime(path, (moment, moment))
+        code, _, errors = run(*command)
+        assert code == 0 and rows_of(tmp_path / "sweep") == before, errors
+        assert {path.stat().st_ino for path in (tmp_path / "sweep-cells").glob("*/kernel.npy")} == inodes
 
 
 def test_what_a_run_shows_of_cells_found(photos: Path, tmp_path: Path) -> None:
