@@ -25,21 +25,10 @@ from kernelsr.files import explained, write_text_atomically
 from kernelsr.images import digest
 
 FACTS = "cell.json"
-SHOWING = {
-    "cells",
-    "charts",
-    "cli",
-    "files",
-    "flags",
-    "meter",
-    "pictures",
-    "progress",
-    "report",
-    "results",
-    "runs",
-    "statistics",
-}
-SHOWING |= {"figures", "launchers", "pages", "sweep_cards", "sweep_files", "sweep_report", "sweeps", "tables", "track"}
+SHOWING = set(
+    "cells charts cli figures files flags launchers meter pages pictures progress report results runs statistics "
+    "sweep_cards sweep_files sweep_report sweeps tables track".split()
+)
 """Modules that store, count or show, so that a change there leaves what was computed valid."""
 
 
