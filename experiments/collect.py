@@ -23,7 +23,12 @@ def main() -> None:
     parser.add_argument("result", type=Path, help="the CSV to add to")
     parser.add_argument("runs", type=Path, nargs="+", help="output folders, of runs or of sweeps")
     options = parser.parse_args()
-    tables = [path for run in options.runs for name in TABLES for path in (*run.glob(name), *run.glob(f"*/{name}"))]
+    tables = [
+        path
+        for run in options.runs
+        for name in TABLES
+        for path in (*run.glob(name), *sorted(run.glob(f"*/{name}"), key=lambda path: (len(path.parent.name), path)))
+    ]
     if not tables:
         sys.exit(f"collect: no rows.csv in {', '.join(map(str, options.runs))}; give the folders of runs or of sweeps")
     old = _rows(options.result) if options.result.exists() else []

@@ -151,20 +151,23 @@ def sweep_table(runs: Sequence[tuple[str, Sequence[Row], Sequence[Row]]]) -> str
     Args:
         runs: for each job what the data set is called, its rows and its floors.
     """
-    known_columns = columns_known([row for _, rows, floors in runs for row in (*rows, *floors)])
-    shown = [column for column in known_columns if column.key not in SPARED]
-    width = 100 - 8 * len(shown)  # a method's name with its scale is long
     rule = "-" * 100
-    out = [_terminal_line("mean over images", [column.short for column in shown], width)]
+    out: list[str] = []
     for data in dict.fromkeys(data for data, _, _ in runs):
         members = [run for run in runs if run[0] == data]
         # Every job of a data set has the same floors; the bounds differ where the non-blind restorer does.
         floors = {(row["image"], row["method"], row.get("scale")): row for _, _, floors in members for row in floors}
         rows = [row for _, rows, _ in members for row in rows]
+        lines = means(rows, list(floors.values()))
+        # What has no meaning on these data, as the variances of lines, is no column.
+        told = {column.key for column in SHOWN if any(known(line.values[column.key]) for line in lines)}
+        shown = [column for column in SHOWN if column.key in told and column.key not in SPARED]
+        width = 100 - 8 * len(shown)  # a method's name with its scale is long
         out += [rule, f"{_plain(data)}, {len({row['image'] for row in rows})} images"]
+        out += [_terminal_line("mean over images", [column.short for column in shown], width)]
         out += [
             _terminal_line(line.label, [column.show(line.values[column.key]) for column in shown], width)
-            for line in means(rows, list(floors.values()))
+            for line in lines
         ]
         failed = sum(bool(row.get("error")) for row in rows)
         out += [f"{failed} failed and are left out"] if failed else []

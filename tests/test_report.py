@@ -15,7 +15,7 @@ from pages import Page, add, fail, floor
 from PIL import Image
 
 from kernelsr.charts import Line, lines_chart
-from kernelsr.report import terminal_table, write_report
+from kernelsr.report import sweep_table, terminal_table, write_report
 from kernelsr.results import COLUMNS, METRICS, read_rows
 from kernelsr.tables import SHOWN, means
 
@@ -275,3 +275,12 @@ def test_damaged_pictures_do_not_stop_the_page(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:60])
     page = build(tmp_path)
     assert page.values("img", "alt") == ["LR of a", "HR, true of a", "True kernel of a"]
+
+
+def test_a_sweeps_table_has_for_each_data_set_the_columns_that_mean_something_there() -> None:
+    rows = [{"image": "a", "method": "m", "psnr": 20.0, "variance_error": 0.5, "error": ""}]
+    lines = [{**rows[0], "variance_error": math.nan}]
+    text = sweep_table([("aniso", rows, []), ("motion", lines, [])])
+    heads = [line for line in text.splitlines() if line.startswith("mean over images")]
+    assert ["var%" in head for head in heads] == [True, False] and all("PSNR" in head for head in heads)
+    assert "–" not in text and "nan" not in text
