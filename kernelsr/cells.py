@@ -45,17 +45,18 @@ class Cell:
     def link_into(self, folder: Path) -> None:
         """Show the cell's files in a run's folder too: hard links, or copies where the file system has none."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in self.facts["files"]:
-            temporary = folder / f".{name}.{os.getpid()}.part"
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(self.folder / name, temporary)
-            except OSError:
-                shutil.copyfile(self.folder / name, temporary)
-            os.replace(temporary, folder / name)
-        for other in folder.iterdir():  # of an earlier run into the same folder
-            if other.name not in self.facts["files"] and other.is_file():
-                other.unlink(missing_ok=True)
+        with FileLock(folder.parent / ".images.lock"):  # the same command may be started twice within a second
+            for name in self.facts["files"]:
+                temporary = folder / f".{name}.{os.getpid()}.part"
+                temporary.unlink(missing_ok=True)
+                try:
+                    os.link(self.folder / name, temporary)
+                except OSError:
+                    shutil.copyfile(self.folder / name, temporary)
+                os.replace(temporary, folder / name)
+            for other in folder.iterdir():  # of an earlier run into the same folder
+                if other.name not in self.facts["files"] and other.is_file():
+                    other.unlink(missing_ok=True)
 
 
 class Cells:

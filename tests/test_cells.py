@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,23 @@ def test_a_runs_folder_shows_the_cells_files_and_no_older_ones(tmp_path: Path, m
     monkeypatch.setattr(os, "link", refuse)
     cell.link_into(tmp_path / "copied")
     assert (tmp_path / "copied" / "kernel.npy").read_text() == "made"
+
+
+def test_two_processes_show_their_files_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, run = Cells(tmp_path / "cells").get("a1", Maker(), wait=True), tmp_path / "run" / "coffee"
+    assert cell
+    second, link = threading.Thread(target=cell.link_into, args=(run,)), os.link
+
+    def link_while_the_other_comes(*names: Path) -> None:
+        link(*names)
+        if not second.ident:
+            second.start()
+            second.join(0.3)
+
+    monkeypatch.setattr(os, "link", link_while_the_other_comes)
+    cell.link_into(run)
+    second.join()
+    assert names(run) == {"kernel.npy"}
 
 
 def test_keys_tell_values_apart_and_not_their_order() -> None:
