@@ -114,6 +114,7 @@ def test_an_older_row_says_its_data_in_its_command(
         ("fkp+dip", "experiment=dip_fkp", "dip_fkp"),
         ("dip_fkp+usrnet", "experiment=dip_fkp nonblind=usrnet seeds=own", "dip_fkp+usrnet seeds=own"),
         ("fkp+dip", "experiment=dip_fkp nonblind=usrnet", "dip_fkp+usrnet"),
+        ("dip_fkp", "experiment=dip_fkp prior=dkp solver=alternating", "dip_fkp prior=dkp solver=alternating"),
         ("dkp+dip", "prior=dkp prior@prior.base=softmax", "dkp+dip prior@prior.base=softmax"),
         ("floor: mean kernel", "experiment=dip_fkp solver.steps=3", "floor: mean kernel"),
     ],

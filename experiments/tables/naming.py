@@ -53,7 +53,9 @@ def method_of(name: str, parts: dict[str, str]) -> str:
         nonblind = parts.get("nonblind", "none")
         if not name.startswith(experiment):
             name = experiment if nonblind == "none" else f"{experiment}+{nonblind}"
-    others = {key: value for key, value in parts.items() if key not in NAMED}
+    # An experiment's name does not say which of its parts the command changes.
+    told = [key for key in NAMED if not experiment or key not in ("prior", "restorer", "solver")]
+    others = {key: value for key, value in parts.items() if key not in told}
     others = {key: value for key, value in others.items() if not (key.startswith("data.") or "@data." in key)}
     return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))])
 
