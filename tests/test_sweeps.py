@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from test_cli import PHOTOS, QUICK, run, start
 
+from experiments.collect import collect
 from experiments.merge import merge
 from kernelsr import sweeps
-from kernelsr.results import Row, read_rows
+from kernelsr.results import Row, read_rows, write_rows
 from kernelsr.runs import Job, shard
 
 ROOT = Path(__file__).parents[1]
@@ -232,3 +233,24 @@ def test_collect_takes_each_row_once_and_keeps_older_files(photos: Path, tmp_pat
     found = {(row["method"], row["image"]) for row in rows[1:] if not row["method"].startswith("floor")}
     assert found == {(f"{prior}+dip", name) for prior in PRIORS for name in "ab"}
     assert len(rows) == 1 + 4 + sum(row["method"].startswith("floor") for row in rows)
+
+
+def test_collect_keeps_a_number_where_a_later_run_failed_and_names_what_is_no_table(tmp_path: Path) -> None:
+    made = {"image": "bird", "data": "set5", "method": "fkp+dip", "scale": 4, "seed": 0, "command": "python run.py"}
+    done, failed = made | {"psnr": 27.5}, made | {"error": "out of memory"}
+    for name, rows in (("first", [done]), ("second", [failed]), ("other", [failed | {"image": "head"}])):
+        write_rows(tmp_path / name / "rows.csv", rows)
+    result = tmp_path / "result.csv"
+    tables = [tmp_path / name / "rows.csv" for name in ("first", "second", "other")]
+    for some in (tables, tables[1:]):
+        assert collect(result, some)[1] == 2
+        assert [(row["psnr"], row["error"]) for row in read_rows(result)] == [(27.5, ""), (None, "out of memory")]
+    before = result.read_bytes()
+    for text in ("a,b\n1,2\n", tables[0].read_text()[:-9]):
+        (tmp_path / "rows.csv").write_text(text)
+        with pytest.raises(ValueError, match="rows.csv"):
+            collect(result, [tables[0], tmp_path / "rows.csv"])
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="choose another file"):
+        collect(tmp_path / "mine.csv", tables)
+    assert result.read_bytes() == before and (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
