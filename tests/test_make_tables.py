@@ -117,6 +117,9 @@ def test_an_older_row_says_its_data_in_its_command(
         ("dip_fkp", "experiment=dip_fkp prior=dkp solver=alternating", "dip_fkp prior=dkp solver=alternating"),
         ("dkp+dip", "prior=dkp prior@prior.base=softmax", "dkp+dip prior@prior.base=softmax"),
         ("floor: mean kernel", "experiment=dip_fkp solver.steps=3", "floor: mean kernel"),
+        ("floor: bicubic", "prior=fkp scoring.border=16", "floor: bicubic scoring.border=16"),
+        ("floor: bicubic", "nonblind=diffusion nonblind.steps=9", "floor: bicubic"),
+        ("bound: k + diffusion", "nonblind=diffusion nonblind.steps=9", "bound: k + diffusion nonblind.steps=9"),
     ],
 )
 def test_settings_make_another_method(tmp_path: Path, method: str, words: str, name: str) -> None:

@@ -60,6 +60,13 @@ def method_of(name: str, parts: dict[str, str]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))])
 
 
+def beside_of(name: str, parts: dict[str, str]) -> str:
+    """A floor's or bound's name with how it was scored, and a bound's with its restorer's settings, where not usual."""
+    moving = ("scoring.", "nonblind.") if f"+ {parts.get('nonblind')}" in name else ("scoring.",)
+    others = sorted(f"{key}={value}" for key, value in parts.items() if key.startswith(moving))
+    return " ".join([name, *others])
+
+
 def without_settings(method: str, settings: Container[str] | None = None) -> str:
     """A method's name without these settings, or without any."""
     return " ".join(

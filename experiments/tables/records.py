@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.tables.naming import data_of, method_of, noise_of, words_of
+from experiments.tables.naming import beside_of, data_of, method_of, noise_of, words_of
 from kernelsr.results import METRICS
 
 NEEDED = ("image", "method", "scale", "command")
@@ -64,7 +64,7 @@ class Record:
 
         Of one date, rows that know their cell, and bounds of runs that use their restorer; the rest makes it one order.
         """
-        own = self.floor and self.method.endswith(f"+ {self.parts.get('nonblind')}")
+        own = self.floor and f"+ {self.parts.get('nonblind')}" in self.method
         others = (self.made, sorted(self.values.items()), self.cell, self.error)
         return not self.error, self.made[2], bool(self.cell), own, others
 
@@ -149,7 +149,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
         raise ValueError(f"{where} cannot be read ({error}); mend or delete it") from error
     data, family = data_of(row.get("data") or parts.get("data", "demo"), parts)
     beside = row["method"].startswith(BESIDE)
-    method = row["method"] if beside else method_of(row["method"], parts)
+    method = beside_of(row["method"], parts) if beside else method_of(row["method"], parts)
     return Record(
         image=row["image"],
         data=data,
