@@ -101,9 +101,10 @@ def table(rows: Sequence[Score]) -> str:
     out = []
     for group in dict.fromkeys((row["data"], row["method"], row["scale"]) for row in rows):
         members = [row for row in rows if (row["data"], row["method"], row["scale"]) == group]
-        images = len({(row["run"], row["image"]) for row in members})
+        images, kept = (len({tuple(row[word] for word in words) for row in members}) for words in (["image"], WORDS))
         title = ", ".join(word for word in (group[0], f"{group[1]} x{group[2]}") if word)
-        out += [f"{title}: mean over {images} image{'s' if images > 1 else ''}"]
+        counted = f"{images} image{'s' if images > 1 else ''}" + (f" ({kept} estimates)" if kept > images else "")
+        out += [f"{title}: mean over {counted}"]
         heads = ("PSNR", "SSIM", "change", "kernel")
         out += [f"{'':34}{'border':>7} {'channel':13}{'support':>9}" + "".join(f"{head:>9}" for head in heads)]
         own = _mean(members, OWN, "psnr")

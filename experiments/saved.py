@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.tables.naming import data_of, method_of, noise_of, words_of
 from kernelsr.images import read_image
 from kernelsr.results import safe_name
 
@@ -86,6 +87,11 @@ def _saved(run: Path, row: dict[str, str]) -> Saved:
     after = "_nonblind" if row.get("psnr_nonblind") else ""
     psnr, ssim, kernel_psnr = (_number(row.get(key)) for key in (f"psnr{after}", f"ssim{after}", "kernel_psnr"))
     data, method, scale, image = row.get("data") or "", row["method"], int(row["scale"]), row["image"]
+    if row.get("command"):  # other settings make other data, and another method
+        parts = words_of(row["command"])
+        data, family = data_of(data or parts.get("data", "demo"), parts)
+        noise = zip(("kernel noise", "image noise"), noise_of(parts, family), strict=True)
+        data, method = ", ".join([data, *(f"{of} {level}" for of, level in noise if level)]), method_of(method, parts)
     return Saved(str(run), data, method, scale, image, psnr, ssim, kernel_psnr, sr, hr, kernel, true_kernel)
 
 

@@ -227,6 +227,20 @@ def test_a_foreign_table_is_skipped_too(
         called(monkeypatch, run / "notes")
 
 
+def test_other_settings_are_another_table_and_seeds_are_counted(tmp_path: Path) -> None:
+    row = made(photograph(64), "first", tmp_path / "0")
+    words = ("prior.lr=0.1", "prior.lr=0.5 seed=0", "prior.lr=0.5 seed=1", "data.noise_std=0.1 prior.lr=0.5")
+    for number, said in enumerate(words):
+        made(photograph(64), "first", tmp_path / str(number))
+        write(tmp_path / str(number), [row | {"command": f"python run.py {said}"}])
+    text = rescore.table([score for run in runs_in([tmp_path]) for score in scored(run)])
+    assert [line for line in text.splitlines() if "mean over" in line] == [
+        "photos_aniso, noise prior.lr=0.1 x2: mean over 1 image",
+        "photos_aniso, noise prior.lr=0.5 x2: mean over 1 image (2 estimates)",
+        "photos_aniso, image noise 0.1, noise prior.lr=0.5 x2: mean over 1 image",
+    ]
+
+
 def test_kernels_alone_are_scored(tmp_path: Path) -> None:
     """KernelGAN makes no image."""
     row = made(photograph(64), "first", tmp_path)
