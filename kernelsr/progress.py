@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from kernelsr.metrics import kernel_psnr
 from kernelsr.problem import Progress, Truth
 from kernelsr.results import Row, read_rows
+from kernelsr.sweep_files import JOB
 
 POINTS = 100
 """Rows of a trace, about."""
@@ -92,7 +94,12 @@ class Overall:
     def __str__(self) -> str:
         """``12/70 done, 1 failed, 57 left, 25 min``; before the first image was computed without a time."""
         jobs, workers = (int(os.environ.get(name, "1")) for name in (JOBS, WORKERS))
-        total = self.images * jobs  # jobs on other data may have more or fewer
+        total = self.images
+        if jobs > 1:
+            begun = [self._share(path) for path in self.folder.parent.glob(f"*/{JOB}")]
+            # Of what has not begun yet no more is known than of this one.
+            total = sum(self.images if share is None else share for share in begun)
+            total += self.images * max(jobs - len(begun), 0)
         rows = self._rows(self.folder.parent.glob("*/rows.csv") if jobs > 1 else [self.folder / "rows.csv"])
         failed = sum(bool(row["error"]) for row in rows)
         left = max(total - len(rows), 0)
@@ -104,6 +111,14 @@ class Overall:
         if self.seconds and left:
             words.append(_duration(sum(self.seconds) / len(self.seconds) * left / min(workers, left)))
         return ", ".join(words)
+
+    @staticmethod
+    def _share(path: Path) -> int | None:
+        """How many images a job takes: none where it could not run; None where it does not say so yet."""
+        with suppress(ValueError, OSError, AttributeError):
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            return 0 if facts.get("error") else facts.get("share") or None
+        return None
 
     @staticmethod
     def _rows(paths: Any) -> list[Row]:

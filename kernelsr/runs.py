@@ -25,7 +25,9 @@ from kernelsr.data import Case
 from kernelsr.files import write_text_atomically
 from kernelsr.flags import flags_of
 from kernelsr.meter import Meter
+from kernelsr.ncnn_models import available
 from kernelsr.progress import Overall, Recorder, bars
+from kernelsr.restorers.realesrgan import CARRIER
 from kernelsr.results import Row
 from kernelsr.track import tracker
 
@@ -41,8 +43,9 @@ JOB = "job.json"
 class Job:
     """One run, as its folder's job.json says it: what its data and method are called, and the command that makes it again.
 
-    ``number`` is its place in a sweep; ``images`` their names in order; ``settings`` the flat configuration and the versions;
-    ``error`` why it could not run at all, and ``finished`` whether it came to its end.
+    ``number`` is its place in a sweep; ``images`` their names in order, and ``share`` how many of them this machine takes;
+    ``settings`` the flat configuration and the versions; ``error`` why it could not run at all, and ``finished`` whether it
+    came to its end.
     """
 
     data: str
@@ -50,6 +53,7 @@ class Job:
     command: str
     number: int = 0
     images: list[str] = field(default_factory=list)
+    share: int = 0
     settings: dict[str, str] = field(default_factory=dict)
     error: str = ""
     finished: bool = False
@@ -84,11 +88,12 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     scoring_of(cfg)  # what is wrong there is so for every image
     job.images = [case.name for case in cases]
     job.settings = _flat(cfg) | {"version": version, "threads": str(torch.get_num_threads())}
-    job.save(folder)
     part, parts = shard(cfg.shard)
     # Told from the job's names and not from its number, so that the shards may be jobs of one sweep: shard=1/4,2/4,3/4,4/4.
     first = crc32(f"{job.data} {job.method} {cfg.scale} {cfg.seed}".encode())
     mine = [case for index, case in enumerate(cases) if (first + index) % parts == part]
+    job.share = len(mine)
+    job.save(folder)
     made = {"command": job.command, "version": version, "machine": machine(device), "date": time.strftime("%Y-%m-%d")}
     worker = _Worker(cfg, folder, job, made, Overall(folder, len(mine)))
     try:
@@ -137,9 +142,9 @@ class _Worker:
             )
             if cell is None:
                 return False
-            # They depend on the data and the non-blind restorer alone, so that the methods of a sweep share them.
+            # They depend on data, non-blind restorer and what is installed, so that the methods of a sweep share them.
             used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device", "scoring")]
-            key = key_of("references", base, used, self.cfg.references)
+            key = key_of("references", base, used, self.cfg.references, available(CARRIER))
             beside = cells.get(key, lambda part: _references(self.cfg, case), wait=True)
             assert beside is not None
             cell.link_into(self.folder / results.safe_name(case.name))

@@ -267,6 +267,17 @@ def test_numbers_depend_on_neither_order_nor_company(photos, tmp_path):
     assert not np.array_equal(kernels[0], np.load(tmp_path / "other" / "c" / "kernel.npy"))
 
 
+def test_what_is_installed_later_is_computed_beside_a_finished_estimate(photos, tmp_path, monkeypatch):
+    cfg = configured("data=folder", f"data.folder={photos}", "data.only=c", *TINY)
+    for installed in (False, True):
+        monkeypatch.setattr(runs, "available", lambda carrier, here=installed: here)
+        monkeypatch.setattr(
+            runs, "_references", lambda cfg, case, here=installed: {"rows": [{"method": f"floor {here}"}]}
+        )
+        runs.run(cfg, tmp_path / str(installed), job_of(), "")
+        assert f"floor {installed}" in (tmp_path / str(installed) / "floors.csv").read_text()
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_in_the_middle_nothing_that_was_done_is_lost(photos, tmp_path, how):
     for name in "defgh":

@@ -116,3 +116,22 @@ def test_without_a_terminal_there_is_a_line_an_image(tmp_path: Path) -> None:
     assert [line.partition(",")[0] for line in lines] == ["1/4 done", "2/4 done", "3/4 done", "4/4 done"]
     assert lines[2].startswith("3/4 done, 1 left, ") and lines[2].endswith(": gaussian+bicubic of chelsea")
     assert np.all(["\r" not in line for line in lines]) and "finished before" not in printed
+
+
+def test_jobs_on_other_data_have_their_own_number_of_images(tmp_path: Path) -> None:
+    """Three images, then one, and a third job that cannot run: nothing is left in the end."""
+    words = [
+        "prior=gaussian",
+        "restorer=bicubic",
+        "scale=2",
+        "references=false",
+        "data=folder",
+        *QUICK,
+        "progress=true",
+    ]
+    some = "data.only=[coffee,chelsea,camera],coffee,nobody"
+    code, _, errors = run("-m", *words, f"data.folder={PHOTOS}", some, f"hydra.sweep.dir={tmp_path}")
+    assert code == 1
+    said = [", ".join(line.split(", ")[:2]).partition(":")[0] for line in errors.splitlines() if " done, " in line]
+    assert said == ["1/9 done, 8 left", "2/9 done, 7 left", "3/9 done, 6 left", "4/5 done, 1 left"]
+    assert Overall._share(tmp_path / "1" / "job.json") == 1 and Overall._share(tmp_path / "2" / "job.json") == 0
