@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 from kernelsr import report
 from kernelsr.files import write_text_atomically
@@ -20,7 +21,9 @@ def finish(folder: Path) -> list[str]:
     if not jobs:
         return [f"no job of the sweep in {folder} has begun"]
     table = report.sweep_table([(job.data, job.rows, job.floors) for job in jobs])
+    failures = [f"job {job.folder.name}: {trouble}" for job in jobs for trouble in job.troubles]
+    # A job without rows is no line of the table.
+    table = "\n".join([table, *(line for each in failures for line in wrap(each, 99, subsequent_indent="        "))])
     write_text_atomically(folder / "table.txt", table + "\n")
     print(f"{table}\ntable: {folder / 'table.txt'}\nreport: {write_sweep_report(folder)}")
-    failures = [f"job {job.folder.name}: {trouble}" for job in jobs for trouble in job.troubles]
     return failures + [f"{row['image']}: {row['error']}" for job in jobs for row in job.rows if row["error"]]

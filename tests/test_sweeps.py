@@ -216,6 +216,7 @@ def test_a_folder_of_half_written_and_foreign_files(folder: Path) -> None:
     assert [line.partition(":")[0] for line in failures] == ["job 2", "job 3", "job 4", "job 4"]
     assert "did not come to its end" in failures[0] and "damaged" in failures[1]
     assert any("rows.csv" in line for line in failures[2:])
+    assert all(f"\njob {number}: " in (folder / "table.txt").read_text() for number in (2, 3, 4))
 
 
 def test_collect_takes_each_row_once_and_keeps_older_files(photos: Path, tmp_path: Path) -> None:
