@@ -345,6 +345,8 @@ def test_every_group_has_a_test() -> None:
     groups = {path.name for path in Path(CONF).iterdir() if path.is_dir()}
     assert groups == {
         "adversary",
+        "hydra",  # tests/test_launchers.py
+        "protocol",  # tests/test_protocols.py
         "range",
         "data",
         "family",
