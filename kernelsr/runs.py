@@ -43,9 +43,8 @@ JOB = "job.json"
 class Job:
     """One run, as its folder's job.json says it: what its data and method are called, and the command that makes it again.
 
-    ``number`` is its place in a sweep; ``images`` their names in order, and ``share`` how many of them this machine takes;
-    ``settings`` the flat configuration and the versions; ``error`` why it could not run at all, and ``finished`` whether it
-    came to its end.
+    ``number`` is its place in a sweep; ``images`` their names in order, of which it takes ``share``; ``settings`` the flat
+    configuration and the versions; ``error`` why it could not run at all, and ``finished`` whether it came to its end.
     """
 
     data: str
@@ -94,15 +93,15 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     mine = [case for index, case in enumerate(cases) if (first + index) % parts == part]
     job.share = len(mine)
     job.save(folder)
-    made = {"command": job.command, "version": version, "machine": machine(device), "date": time.strftime("%Y-%m-%d")}
+    date = time.strftime("%Y-%m-%d %H:%M:%S")
+    made = {"command": job.command, "version": version, "machine": machine(device), "date": date}
     worker = _Worker(cfg, folder, job, made, Overall(folder, len(mine)))
     try:
         # Cells that another process has in work are left for the end.
         busy = [case for case in mine if not worker.take(case, wait=False)]
         if busy:
-            print(
-                f"waiting for what another process computes: {', '.join(case.name for case in busy)}", file=sys.stderr
-            )
+            names = ", ".join(case.name for case in busy)
+            print(f"waiting for what another process computes: {names}", file=sys.stderr)
         for case in busy:
             worker.take(case, wait=True)
         job.finished = True
@@ -145,11 +144,12 @@ class _Worker:
             # They depend on data, non-blind restorer and what is installed, so that the methods of a sweep share them.
             used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device", "scoring")]
             key = key_of("references", base, used, self.cfg.references, available(CARRIER))
-            beside = cells.get(key, lambda part: _references(self.cfg, case), wait=True)
+            beside = cells.get(key, lambda part: _references(self.cfg, case) | {"made": self.made}, wait=True)
             assert beside is not None
             cell.link_into(self.folder / results.safe_name(case.name))
             row = cell.facts["row"] | {"cell": cell.key}
-            floors = [self.made | names | floor | {"seed": None, "cell": beside.key} for floor in beside.facts["rows"]]
+            made = beside.facts.get("made", self.made) | names | {"seed": None, "cell": beside.key}
+            floors = [made | floor for floor in beside.facts["rows"]]
             self.found += cell.found
         except (SettingsError, FileNotFoundError):
             raise  # wrong for every image
@@ -184,7 +184,7 @@ class _Worker:
         return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
 
 
-def _references(cfg: DictConfig, case: Case) -> dict[str, list[Row]]:
+def _references(cfg: DictConfig, case: Case) -> dict[str, Any]:
     """The floors, and what the image could be: by the true kernel and a non-blind restorer, by networks without a kernel."""
     problem, truth = case.load()
     rows: list[Row] = [*metrics.floors(problem, truth, scoring_of(cfg))]

@@ -278,6 +278,14 @@ def test_what_is_installed_later_is_computed_beside_a_finished_estimate(photos, 
         assert f"floor {installed}" in (tmp_path / str(installed) / "floors.csv").read_text()
 
 
+def test_what_was_finished_before_says_what_made_it(photos, tmp_path):
+    cfg = configured("data=folder", f"data.folder={photos}", "data.only=c", *TINY)
+    for version in ("first", "second"):
+        runs.run(cfg, tmp_path / version, job_of(), version)
+    for name in ("rows.csv", "floors.csv"):
+        assert {row["version"] for row in results.read_rows(tmp_path / "second" / name)} == {"first"}
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_in_the_middle_nothing_that_was_done_is_lost(photos, tmp_path, how):
     for name in "defgh":

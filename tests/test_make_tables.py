@@ -148,6 +148,14 @@ def test_of_two_rows_of_the_same_the_later_counts_and_is_spoken_of(tmp_path: Pat
         assert said == ["there again with other numbers, the latest counts: fkp+dip, set5_aniso x4"]
 
 
+def test_of_one_day_the_later_hour_counts_whatever_the_versions_are_called(tmp_path: Path) -> None:
+    rows = [row("bird", 25.0, version="f00", date="2026-01-01 09:00:00"), row("bird", 26.0, date="2026-01-01")]
+    rows += [row("bird", 24.0, version="a00", date="2026-01-01 10:00:00")]
+    for order in (rows, rows[::-1]):
+        (found,) = read([write(tmp_path / "rows.csv", order)])[0]
+        assert found.values["psnr"] == 24.0 and found.made == ("a00", "", "2026-01-01")
+
+
 def test_a_bound_is_the_same_in_whichever_columns_a_run_put_it(tmp_path: Path) -> None:
     name = "bound: true kernel + usrnet"
     beside = floor("bird", 30.0, name)

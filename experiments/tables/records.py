@@ -33,6 +33,7 @@ class Record:
         parts: the words of the command by name.
         values: metrics that are known.
         made: version, machine and date.
+        time: the same date with the time of day, where the row has it.
     """
 
     image: str
@@ -48,6 +49,7 @@ class Record:
     error: str
     made: tuple[str, str, str]
     cell: str = ""
+    time: str = ""
 
     @property
     def floor(self) -> bool:
@@ -62,11 +64,11 @@ class Record:
     def age(self) -> tuple[Any, ...]:
         """Of two rows of the same the greater counts: done before failed, then the later.
 
-        Of one date, rows that know their cell, and bounds of runs that use their restorer; the rest makes it one order.
+        Of one time, rows that know their cell, and bounds of runs that use their restorer; the rest makes it one order.
         """
         own = self.floor and f"+ {self.parts.get('nonblind')}" in self.method
         others = (self.made, sorted(self.values.items()), self.cell, self.error)
-        return not self.error, self.made[2], bool(self.cell), own, others
+        return not self.error, self.time, bool(self.cell), own, others
 
 
 def read(places: Iterable[Path]) -> tuple[list[Record], list[str]]:
@@ -148,7 +150,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
     except ValueError as error:
         raise ValueError(f"{where} cannot be read ({error}); mend or delete it") from error
     data, family = data_of(row.get("data") or parts.get("data", "demo"), parts)
-    beside = row["method"].startswith(BESIDE)
+    beside, time = row["method"].startswith(BESIDE), row.get("date") or ""
     method = beside_of(row["method"], parts) if beside else method_of(row["method"], parts)
     return Record(
         image=row["image"],
@@ -163,6 +165,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
         values={name.removesuffix("_nonblind"): value for name, value in values.items()} if beside else values,
         flags=tuple((row.get("flags") or "").split()),
         error=row.get("error") or "",
-        made=tuple(row.get(name) or "" for name in ("version", "machine", "date")),  # type: ignore[arg-type]
+        made=(row.get("version") or "", row.get("machine") or "", time[:10]),
         cell=row.get("cell") or "",
+        time=time,
     )
