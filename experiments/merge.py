@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 from kernelsr import results, sweeps
+from kernelsr.jobs import JOB, Job
 from kernelsr.results import METRICS, Row
-from kernelsr.runs import JOB, Job, show
+from kernelsr.runs import show
 
 COST = ("seconds", "peak_memory_mb")
 

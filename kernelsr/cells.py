@@ -26,7 +26,20 @@ from kernelsr.images import digest
 
 FACTS = "cell.json"
 SHOWING = (
-    {"cells", "cli", "files", "flags", "launchers", "meter", "progress", "results", "runs", "statistics", "track"}
+    {
+        "cells",
+        "cli",
+        "files",
+        "flags",
+        "jobs",
+        "launchers",
+        "meter",
+        "progress",
+        "results",
+        "runs",
+        "statistics",
+        "track",
+    }
     | {"charts", "figures", "pages", "pictures", "report", "tables"}
     | {"sweep_cards", "sweep_files", "sweep_report", "sweeps"}
 )

@@ -101,7 +101,8 @@ def _job(cfg: DictConfig) -> None:
     """One run of the command line, or one job of a sweep, in whichever process it is."""
     import torch
 
-    from kernelsr.runs import Job, run
+    from kernelsr.jobs import Job
+    from kernelsr.runs import run
 
     settings = HydraConfig.get()
     chosen = settings.runtime.choices

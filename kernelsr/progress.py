@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from kernelsr.jobs import JOB
 from kernelsr.metrics import kernel_psnr
 from kernelsr.problem import Progress, Truth
 from kernelsr.results import Row, read_rows
-from kernelsr.sweep_files import JOB
 
 POINTS = 100
 """Rows of a trace, about."""

@@ -5,7 +5,6 @@ What is computed is kept as cells (see ``cells``), so that no run computes again
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -22,8 +21,8 @@ from kernelsr import metrics, report, results
 from kernelsr.cells import Cells, code, code_of, key_of
 from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, scoring_of, solve
 from kernelsr.data import Case
-from kernelsr.files import write_text_atomically
 from kernelsr.flags import flags_of
+from kernelsr.jobs import Job
 from kernelsr.meter import Meter
 from kernelsr.ncnn_models import available
 from kernelsr.progress import Overall, Recorder, bars
@@ -36,37 +35,6 @@ NUMBERLESS = ("progress", "track", "resume", "cells", "shard")
 OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device", "protocol")
 """Settings that a cell's key leaves out: they change no estimate, or the key has what they stand for (a protocol's are in
 data and scoring) or the image's file, the kind of device."""
-JOB = "job.json"
-
-
-@dataclass
-class Job:
-    """One run, as its folder's job.json says it: what its data and method are called, and the command that makes it again.
-
-    ``number`` is its place in a sweep; ``images`` their names in order, of which it takes ``share``; ``settings`` the flat
-    configuration and the versions; ``error`` why it could not run at all, and ``finished`` whether it came to its end.
-    """
-
-    data: str
-    method: str
-    command: str
-    number: int = 0
-    images: list[str] = field(default_factory=list)
-    share: int = 0
-    settings: dict[str, str] = field(default_factory=dict)
-    error: str = ""
-    finished: bool = False
-
-    def save(self, folder: Path) -> None:
-        write_text_atomically(folder / JOB, json.dumps(vars(self), indent=1))
-
-    @classmethod
-    def load(cls, folder: Path) -> Job:
-        """Raises a ValueError where the folder has no whole job.json."""
-        try:
-            return cls(**json.loads((folder / JOB).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{folder} is no folder of a run: {JOB} is missing or damaged ({error})") from error
 
 
 def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
@@ -80,6 +48,8 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     torch.backends.cudnn.allow_tf32 = False
     device = device_of(cfg.device)
     tracker(cfg.track)
+    if not isinstance(cfg.cells, str) or not cfg.cells:
+        raise ValueError(f"cells is {cfg.cells!r}; it is the folder where finished images are kept")
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernelsr.jobs import JOB
 from kernelsr.results import Row, read_rows
 
-JOB = "job.json"
 TOLD = ("data", "experiment", "protocol", "scale", "seed")
 PARTS = ("prior", "restorer", "nonblind", "start", "solver")
 """Settings that the names of data and method, or a column, say already."""

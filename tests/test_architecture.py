@@ -15,7 +15,7 @@ PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
     {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours"},
-    {"degradation", "second_order", "enlarge", "crops"},
+    {"degradation", "second_order", "enlarge", "crops", "jobs"},
     {"families"},
     {"learner", "ncnn_models", "onnx_models"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd"},

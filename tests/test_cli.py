@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from kernelsr import cli, results, runs
+from kernelsr.jobs import Job
 from kernelsr.paths import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +53,7 @@ def configured(*words):
 
 
 def job_of(method="dkp+dip", data="folder"):
-    return runs.Job(data, method, f"python run.py data={data}")
+    return Job(data, method, f"python run.py data={data}")
 
 
 @pytest.fixture
@@ -203,6 +204,7 @@ def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_fail
         (["data=folder"], ["data.folder="]),
         (["data=folder", "data.folder=/nonexistent/photos"], ["/nonexistent/photos"]),
         (["seed=many"], ["seed is 'many'"]),
+        (["cells=null"], ["cells is None", "folder"]),
         (["device=abacus"], ["auto, cpu or cuda"]),
         (["hydra.run.dir=/dev/null/folder"], ["/dev/null/folder", "hydra.run.dir="]),
     ],

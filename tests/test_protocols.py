@@ -17,6 +17,7 @@ from kernelsr.cli import data_name
 from kernelsr.configure import compose_config, scenario_of
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, TwiceGaussian, mean_kernel
+from kernelsr.jobs import Job
 from kernelsr.legacy import LegacyDraws
 from kernelsr.metrics import Scoring
 from kernelsr.paths import CONF
@@ -217,7 +218,7 @@ def ran(folder: Path, name: str, *words: str) -> tuple[list[Row], list[Row], boo
     quick = ["prior=spectral", "restorer=bicubic", "references=false", "progress=false", "scale=2"]
     cfg = compose_config([*quick, f"data.folder={folder / 'images'}", f"cells={folder / 'cells'}", *words])
     before = {path.name for path in (folder / "cells").glob("*")}
-    assert runs.run(cfg, folder / name, runs.Job("photos", "method", "command"), "version") == []
+    assert runs.run(cfg, folder / name, Job("photos", "method", "command"), "version") == []
     rows, floors = (read_rows(folder / name / f"{table}.csv") for table in ("rows", "floors"))
     return rows, floors, rows[0]["cell"] in before
 

@@ -19,8 +19,9 @@ from test_cli import PHOTOS, QUICK, run, start
 from experiments.collect import collect
 from experiments.merge import merge
 from kernelsr import sweeps
+from kernelsr.jobs import Job
 from kernelsr.results import Row, read_rows, write_rows
-from kernelsr.runs import Job, shard
+from kernelsr.runs import shard
 
 ROOT = Path(__file__).parents[1]
 COST = {"seconds", "peak_memory_mb", "date", "version"}
