@@ -16,6 +16,7 @@ from kernelsr.files import write_text_atomically
 from kernelsr.metrics import FLOORS
 from kernelsr.pages import best_shown, date_of, flag_words, render, script
 from kernelsr.results import METRICS, Row
+from kernelsr.statistics import summarise
 from kernelsr.sweep_cards import Place, cards, final
 from kernelsr.sweep_files import SweepJob, read_sweep
 from kernelsr.tables import columns_known, known
@@ -153,15 +154,16 @@ def _lines(places: Sequence[Place]) -> list[Line]:
 def _line(place: Place, method: str, floor: bool, rows: Sequence[Row]) -> Line:
     members = [row for row in rows if row["method"] == method]
     done = [row for row in members if not row["error"]]
-    seen = {key: [row[key] for row in done if known(row[key])] for key in METRICS}
+    seen = {key: {(row["image"], row["seed"]): row[key] for row in done if known(row[key])} for key in METRICS}
+    summaries = {key: summarise(values) for key, values in seen.items()}
     return Line(
         place.data,
         place.scale,
         method,
         floor,
         len(done),
-        values={key: statistics.fmean(values) if values else None for key, values in seen.items()},
-        spreads={key: statistics.stdev(values) if len(values) > 1 else None for key, values in seen.items()},
+        values={key: summary.mean if summary else None for key, summary in summaries.items()},
+        spreads={key: summary.sd if summary else None for key, summary in summaries.items()},
         counts={key: len(values) for key, values in seen.items()},
         flags=Counter(flag for row in done for flag in row["flags"].split()),
         failed=len(members) - len(done),
