@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from kernelsr.files import explained, write_text_atomically
+from kernelsr.files import locked, write_text_atomically
 from kernelsr.images import digest
 
 FACTS = "cell.json"
@@ -58,7 +58,7 @@ class Cell:
     def link_into(self, folder: Path) -> None:
         """Show the cell's files in a run's folder too: hard links, or copies where the file system has none."""
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".images.lock"):  # the same command may be started twice within a second
+        with locked(folder.parent / ".images.lock"):  # the same command may be started twice within a second
             for name in self.facts["files"]:
                 temporary = folder / f".{name}.{os.getpid()}.part"
                 temporary.unlink(missing_ok=True)
@@ -97,12 +97,7 @@ class Cells:
             return cell
         part, final, old = (self.folder / name for name in (f".{key}.part", key, f".{key}.old"))
         try:
-            (self.folder / ".locks").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise explained(error, self.folder / key) from error
-        try:
-            lock = FileLock(self.folder / ".locks" / key, timeout=-1 if wait else 0)
-            with lock:  # released by the system where the process dies
+            with locked(self.folder / ".locks" / key, wait=wait):
                 if self.resume and (cell := self.find(key)):
                     return cell
                 for left in (part, old):  # by a process that was killed

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -35,6 +38,30 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """The same for text, as UTF-8; an odd byte of a file name, which has no UTF-8, becomes a question mark."""
     write_bytes_atomically(path, text.encode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock, which is a file that stays; the system releases it where the process dies.
+
+    Raises:
+        filelock.Timeout: another process holds it, and ``wait`` is False.
+        OSError: the folder cannot be written, or its file system has no locks; one sentence says so.
+    """
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise
+    except NotImplementedError as error:
+        raise OSError(f"cannot lock {path}: its file system has no locks; choose another folder") from error
+    except OSError as error:
+        raise explained(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def explained(error: OSError, path: Path) -> OSError:

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import scipy.io
-from filelock import FileLock
 from torch import Tensor
 
-from kernelsr.files import explained, write_bytes_atomically, write_text_atomically
+from kernelsr.files import locked, write_bytes_atomically, write_text_atomically
 from kernelsr.pictures import VIRIDIS, as_8bit, colour, enlarge, png
 from kernelsr.problem import Estimate, Problem, Truth
 
@@ -74,18 +73,10 @@ def put_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     if unknown := sorted({column for row in rows for column in row} - set(COLUMNS)):
         raise ValueError(f"unknown column {', '.join(unknown)}; the columns are {', '.join(COLUMNS)}")
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-        lock.acquire()
-    except OSError as error:
-        raise explained(error, path) from error
-    try:
+    with locked(path.with_name(f".{path.name}.lock")):
         there = read_rows(path) if path.exists() else []
         kept = {_same(row): row for row in [*there, *rows]}
         write_rows(path, list(kept.values()))
-    finally:
-        lock.release()
 
 
 def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from kernelsr import cells
@@ -97,6 +98,17 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot write a1 in .*file.*choose another output folder"):
         Cells(tmp_path / "file").get("a1", Maker(), wait=True)
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    make = Maker()
+    with pytest.raises(OSError, match="no locks; choose another folder"):
+        Cells(tmp_path).get("a1", make, wait=True)
+    assert make.calls == 0
 
 
 WORKER = """
