@@ -11,7 +11,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import csv
 import platform
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kernelsr import priors, restorers, solvers
+from kernelsr.files import write_table
 from kernelsr.problem import Problem, Progress
 
 SHARE = 0.6
@@ -47,11 +47,14 @@ def matrix_product_rate(size: int = 4096) -> float:
     return 2 * size**3 / seconds(lambda: first @ second, 5) / 1e9
 
 
-def step_cost(size: int, scale: int = 4, steps: int = 12) -> tuple[float, float]:
+def step_cost(size: int, channels: int, scale: int = 4, steps: int = 12) -> tuple[float, float]:
     """Median seconds of a step of DIP-FKP on a size x size HR image, and its GFLOP."""
     problem = Problem(torch.rand(1, 3, size // scale, size // scale), scale)
     rng = torch.Generator().manual_seed(0)
-    prior, restorer = priors.Flow(problem, rng, start=0), restorers.Dip(problem, rng)
+    prior, restorer = (
+        priors.Flow(problem, rng, start=0),
+        restorers.Dip(problem, rng, channels=channels, skip=channels // 8),
+    )
     with FlopCounterMode(display=False) as counter:
         solvers.joint(problem, prior, restorer, steps=1)
     ends: list[float] = []
@@ -68,10 +71,11 @@ def step_cost(size: int, scale: int = 4, steps: int = 12) -> tuple[float, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=252, help="HR pixels a side")
+    parser.add_argument("--channels", type=int, default=128, help="of the hourglass; an eighth as many for the skips")
     parser.add_argument("--append", type=Path, help="a CSV to add the result to")
     options = parser.parse_args()
     before = matrix_product_rate()
-    step, gflop = step_cost(options.size)
+    step, gflop = step_cost(options.size, options.channels)
     rate = (before + matrix_product_rate()) / 2
     limit = gflop / (SHARE * rate)
     print(f"matrix product    {rate:7.1f} GFLOP/s in float32, {torch.get_num_threads()} threads")
@@ -86,18 +90,16 @@ def main() -> None:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "size": options.size,
+            "channels": options.channels,
             "matmul_gflops": round(rate, 1),
             "step_seconds": round(step, 4),
             "step_gflop": round(gflop, 1),
             "share": round(gflop / step / rate, 3),
         }
-        new = not options.append.exists()
-        with open(options.append, "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-    raise SystemExit(0 if step <= limit else f"too slow: {step:.3f} s is over the limit of {limit:.3f} s")
+        write_table(options.append, [row], append=True)
+    # The limit is for the papers' network; a smaller one is bound by memory.
+    if step > limit and options.channels >= 128:
+        raise SystemExit(f"too slow: {step:.3f} s is over the limit of {limit:.3f} s")
 
 
 if __name__ == "__main__":

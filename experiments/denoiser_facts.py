@@ -6,7 +6,6 @@ two classical filters do when their strength is chosen with the clean image in h
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 from experiments.train_denoiser import LEVELS, photographs
 from kernelsr import denoisers
+from kernelsr.files import write_table
 
 Filter = Callable[[np.ndarray, float], np.ndarray]
 
@@ -66,10 +66,7 @@ def facts(weights: str) -> list[dict[str, float]]:
 
 def main() -> None:
     rows = facts(sys.argv[2] if len(sys.argv) > 2 else "bundled")
-    with open(sys.argv[1], "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(sys.argv[1], rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ alone does to a kernel that is encoded and decoded again.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 
@@ -14,6 +13,7 @@ import torch
 
 from kernelsr import flows, kernels, metrics
 from kernelsr.families import AnisotropicGaussian
+from kernelsr.files import write_table
 from kernelsr.problem import Problem
 
 DRAWS = 500
@@ -41,10 +41,7 @@ def facts(scale: int) -> dict[str, float]:
 
 def main() -> None:
     rows = [facts(scale) for scale in (2, 3, 4, 8)]
-    with open(sys.argv[1], "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(sys.argv[1], rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ way, so what is left is how a prior moves. A row for each photograph, kernel fam
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 from datetime import date
@@ -19,6 +18,7 @@ from kernelsr.cli import version
 from kernelsr.configure import compose_config, part, scenario_of
 from kernelsr.data import generator
 from kernelsr.degradation import degrade
+from kernelsr.files import write_table
 from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
 
@@ -61,10 +61,7 @@ def main() -> None:
             rows.append(names | found[-1] | {"version": version(), "date": date.today().isoformat()})
         psnr = statistics.mean(row["kernel_psnr"] for row in found)
         print(f"{family}, {prior}: {psnr:.1f} dB, mean of {len(found)}")
-    with open(sys.argv[1], "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(sys.argv[1], rows)
 
 
 if __name__ == "__main__":

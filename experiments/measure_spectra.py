@@ -5,7 +5,6 @@ One row a photograph, shrunk to 480 pixels so that the camera's own blur is gone
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kernelsr.files import write_table
 from kernelsr.images import image_files
 from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle
 from kernelsr.problem import EIGHT_BITS
@@ -46,10 +46,7 @@ def main() -> None:
         rows.append({"image": label, **dict(zip(PHOTOGRAPHS, numbers.round(3).tolist(), strict=True))})
         print(rows[-1])
     if len(sys.argv) > 2:
-        with open(sys.argv[2], "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(sys.argv[2], rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from kernelsr import metrics
 from kernelsr.cli import version
 from kernelsr.configure import compose_config, restore, scenario_of
 from kernelsr.families import mean_kernel
+from kernelsr.files import write_table
 from kernelsr.problem import Problem
 
 KERNELS: dict[str, Callable[[Problem, Tensor], Tensor]] = {
@@ -69,10 +70,7 @@ def main() -> None:
             found = []
             for row in rows(data, scale, nonblind, kernel, wanted.settings, done):
                 found.append(row)
-                new = not wanted.result.exists()
-                with open(wanted.result, "a", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS)
-                    writer.writerows([dict(zip(COLUMNS, COLUMNS, strict=True)), row] if new else [row])
+                write_table(wanted.result, [row], append=True)
             if found:
                 psnr, ssim = (statistics.mean(row[key] for row in found) for key in ("psnr", "ssim"))
                 print(f"{data} x{scale} {nonblind}, {kernel} kernel: {psnr:.2f} dB, {ssim:.3f}, {len(found)} images")

@@ -7,8 +7,6 @@ rows.csv. Below the protocols stand ways of scoring that are met elsewhere, and 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import statistics
 import sys
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from torch import Tensor
 from experiments.saved import Saved, estimates, runs_in
 from kernelsr import metrics
 from kernelsr.configure import compose_config
-from kernelsr.files import write_text_atomically
+from kernelsr.files import write_table
 from kernelsr.metrics import Scoring
 from kernelsr.paths import CONF
 
@@ -186,11 +184,7 @@ def main() -> None:
             raise ValueError("there is nothing to score; the lines above say why")
         print(table(rows))
         if options.csv:
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_text_atomically(options.csv, text.getvalue())
+            write_table(options.csv, rows)
             print(f"rows: {options.csv}")
     except (ValueError, OSError) as error:
         sys.exit(f"rescore: {error}")

@@ -15,6 +15,7 @@ import torch
 
 from kernelsr import metrics, official_usrnet
 from kernelsr.data import Scenario
+from kernelsr.files import write_table
 from kernelsr.official import find_image_set
 from kernelsr.restorers import Bicubic, Usrnet
 
@@ -53,9 +54,7 @@ def main() -> None:
                     continue
                 row = [images, scale, name, *mean_scores(images, scale, name)]
                 print(*row)
-                new = not wanted.table.exists()
-                with open(wanted.table, "a", newline="") as file:
-                    csv.writer(file).writerows([COLUMNS, row] if new else [row])
+                write_table(wanted.table, [dict(zip(COLUMNS, row, strict=True))], append=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -38,6 +41,21 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """The same for text, as UTF-8; an odd byte of a file name, which has no UTF-8, becomes a question mark."""
     write_bytes_atomically(path, text.encode("utf-8", "replace"))
+
+
+def write_table(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], *, append: bool = False) -> None:
+    """Write rows as a CSV file with the columns that they have; ``append`` keeps those of the file, if it is there."""
+    old: list[Mapping[str, Any]] = []
+    if append and Path(path).exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            old = list(csv.DictReader(file))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(name for row in (*old, *rows) for name in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows([*old, *rows])
+    write_text_atomically(path, text.getvalue())
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from kernelsr.cells import Cells, code, code_of, key_of
 
 
 class Maker:
-    """Writes one file and counts how often it was asked."""
+    """Writes two files and counts how often it was asked."""
 
     def __init__(self, text: str = "made"):
         self.text, self.calls = text, 0
@@ -27,6 +27,7 @@ class Maker:
     def __call__(self, part: Path) -> dict[str, Any]:
         self.calls += 1
         (part / "kernel.npy").write_text(self.text)
+        (part / "lr.png").write_text("picture")
         return {"row": {"psnr": float("inf"), "ssim": 0.1}}
 
 
@@ -38,8 +39,27 @@ def test_a_finished_cell_is_found_and_never_made_again(tmp_path: Path) -> None:
     make, store = Maker(), Cells(tmp_path)
     first, second = (store.get("a1", make, wait=True) for _ in range(2))
     assert first and second and make.calls == 1 and (first.found, second.found) == (False, True)
-    assert first.facts == second.facts == {"row": {"psnr": float("inf"), "ssim": 0.1}, "files": {"kernel.npy": 4}}
+    assert (
+        first.facts
+        == second.facts
+        == {"row": {"psnr": float("inf"), "ssim": 0.1}, "files": {"kernel.npy": 4, "lr.png": 7}}
+    )
     assert (second.folder / "kernel.npy").read_text() == "made" and names(tmp_path) == {"a1"}
+
+
+def test_a_cell_appears_by_one_rename_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "a1":
+            assert not Path(target).exists()
+            seen.append(names(Path(source)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    Cells(tmp_path).get("a1", Maker(), wait=True)
+    assert seen == [{"kernel.npy", "lr.png", "cell.json"}]
 
 
 def test_without_resume_it_is_made_anew_and_replaced(tmp_path: Path) -> None:
@@ -147,7 +167,7 @@ def test_a_killed_process_leaves_neither_a_lock_nor_half_a_cell(tmp_path: Path) 
     process.wait(timeout=60)
     assert Cells(tmp_path).find("a1") is None and names(tmp_path) == {".a1.part"}
     cell = Cells(tmp_path).get("a1", Maker(), wait=False)
-    assert cell and names(cell.folder) == {"kernel.npy", "cell.json"} and names(tmp_path) == {"a1"}
+    assert cell and names(cell.folder) == {"kernel.npy", "lr.png", "cell.json"} and names(tmp_path) == {"a1"}
 
 
 def test_killed_between_the_two_renames_the_cell_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +185,7 @@ def test_a_runs_folder_shows_the_cells_files_and_no_older_ones(tmp_path: Path, m
     (run / "stale.png").write_text("of an earlier run")
     (run / "kernel.npy").write_text("of an earlier run")
     cell.link_into(run)
-    assert names(run) == {"kernel.npy"} and (run / "kernel.npy").read_text() == "made"
+    assert names(run) == {"kernel.npy", "lr.png"} and (run / "kernel.npy").read_text() == "made"
 
     def refuse(*paths: Path) -> None:
         raise OSError("no hard links here")
@@ -189,7 +209,7 @@ def test_two_processes_show_their_files_in_one_folder(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "link", link_while_the_other_comes)
     cell.link_into(run)
     second.join()
-    assert names(run) == {"kernel.npy"}
+    assert names(run) == {"kernel.npy", "lr.png"}
 
 
 def test_keys_tell_values_apart_and_not_their_order() -> None:

@@ -130,14 +130,19 @@ def test_a_row_that_is_there_is_replaced_and_none_is_lost(tmp_path: Path) -> Non
 
 
 def test_several_processes_put_rows_into_one_table(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
+    path, go = tmp_path / "rows.csv", tmp_path / "go"
     script = (
-        "import sys; from kernelsr.results import put_rows\n"
-        f"for i in range(15): put_rows({str(path)!r}, [dict(image=f'{{sys.argv[1]}}{{i}}', method='m')])"
+        "import os, sys, time; from kernelsr.results import put_rows\n"
+        "print('ready', flush=True)\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.001)\n"
+        f"for i in range(40): put_rows({str(path)!r}, [dict(image=f'{{sys.argv[1]}}{{i}}', method='m')])"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "abc"]
+    command = [sys.executable, "-c", script]
+    processes = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "abc"]
+    assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 3
+    go.touch()  # all at once, so that without the lock rows would be lost
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    assert {each["image"] for each in read_rows(path)} == {f"{name}{i}" for name in "abc" for i in range(15)}
+    assert {each["image"] for each in read_rows(path)} == {f"{name}{i}" for name in "abc" for i in range(40)}
 
 
 def test_an_unknown_column_lists_the_known(tmp_path: Path) -> None:
