@@ -184,7 +184,7 @@ def main() -> None:
             raise ValueError("there is nothing to score; the lines above say why")
         print(table(rows))
         if options.csv:
-            write_table(options.csv, rows)
+            write_table(options.csv, [dict.fromkeys(COLUMNS) | row for row in rows])
             print(f"rows: {options.csv}")
     except (ValueError, OSError) as error:
         sys.exit(f"rescore: {error}")
