@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
     {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours"},
     {"degradation", "second_order", "enlarge", "crops", "jobs"},
-    {"families"},
+    {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},
-    {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd"},
+    {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
     {"legacy", "data", "metrics", "flags"},
     {"official", "official_flow", "official_kernels", "official_srmd", "official_usrnet"}

@@ -8,9 +8,13 @@ from functools import partial
 from torch.nn.functional import mse_loss
 
 from kernelsr.degradation import degrade
-from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.learner import KernelPrior, Misfit, Restorer
 from kernelsr.problem import Estimate, Problem, Progress
+from kernelsr.quadratic import Quadratic
 from kernelsr.solvers.joint import misfit, refuse_unfinished
+
+MANY = 10
+"""Kernel steps on one image from which on making the quadratic form pays."""
 
 
 def alternating(
@@ -66,10 +70,13 @@ def alternating(
         image = image.detach()
         loss = mse_loss(degrade(image, kernel, s), y)
         if step >= first:
-            prior.advance(partial(misfit, image, problem))
+            error: Misfit = partial(misfit, image, problem)
+            if kernel_steps >= MANY:
+                error = Quadratic(image, y, s, kernel)
+            prior.advance(error)
             for inner in range(kernel_steps):
                 kernel = prior()
-                loss = mse_loss(degrade(image, kernel, s), y) + prior.penalty(kernel)
+                loss = error(kernel)[0] + prior.penalty(kernel)
                 loss.backward()
                 prior.step((step - first) * kernel_steps + inner)
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
