@@ -70,6 +70,29 @@ def test_most_combinations_run() -> None:
         assert run([f"prior={prior}", "solver=adversarial", "restorer=none", *SMALL.get(prior, [])], posed())[1]
 
 
+@pytest.mark.parametrize(("experiment", "prior"), list(product(yamls("experiment"), yamls("prior"))))
+def test_every_experiment_takes_every_prior_or_says_why_not(experiment: str, prior: str) -> None:
+    """The paper's schedule around another prior, which comes with its own settings."""
+    solver_and_restorer = [word for word in SMALL.get(experiment, []) if not word.startswith("prior.")]
+    with_dip = composed([f"experiment={experiment}"]).restorer.get("_target_") == "kernelsr.restorers.Dip"
+    small = [*solver_and_restorer, *SMALL.get(prior, []), *(SMALL["dip"] if with_dip else [])]
+    words = [f"experiment={experiment}", f"prior={prior}", *small]
+    assert composed(words).prior == composed([f"prior={prior}", *SMALL.get(prior, []), *_seeds(experiment)]).prior
+    try:
+        estimate, _ = run(words, posed())
+    except ValueError as error:
+        assert REFUSAL.search(str(error)), f"this says too little: {error}"
+        assert prior in ("spectral", "deep_linear")
+        return
+    assert torch.isfinite(estimate.kernel).all()
+
+
+def _seeds(experiment: str) -> list[str]:
+    """The choice of seeds that an experiment makes, which a prior reads."""
+    latent = composed([f"experiment={experiment}"]).latent_seed
+    return [] if latent is None else ["seeds=latent"]
+
+
 @pytest.mark.parametrize("name", yamls("data"))
 def test_every_data_set_goes_through_a_method(name: str, tmp_path: Path) -> None:
     from PIL import Image
