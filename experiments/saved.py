@@ -89,8 +89,8 @@ def _saved(run: Path, row: dict[str, str]) -> Saved:
     data, method, scale, image = row.get("data") or "", row["method"], int(row["scale"]), row["image"]
     if row.get("command"):  # other settings make other data, and another method
         parts = words_of(row["command"])
-        data, family = data_of(data or parts.get("data", "demo"), parts)
-        noise = zip(("kernel noise", "image noise"), noise_of(parts, family), strict=True)
+        data, _ = data_of(data or parts.get("data", "demo"), parts)
+        noise = zip(("kernel noise", "image noise"), noise_of(parts), strict=True)
         data, method = ", ".join([data, *(f"{of} {level}" for of, level in noise if level)]), method_of(method, parts)
     return Saved(str(run), data, method, scale, image, psnr, ssim, kernel_psnr, sr, hr, kernel, true_kernel)
 

@@ -20,6 +20,7 @@ from experiments.tables import readme as readme_tables
 from experiments.tables.differences import differences
 from experiments.tables.kinds import KINDS
 from experiments.tables.layout import Cell, Head, Table, csv_text, latex, markdown, tex, text_of
+from experiments.tables.naming import NOISY
 from experiments.tables.records import Record, read, read_file
 
 OLD = ["command", "version", "date", "image", "method", "scale", "seed", "psnr", "ssim", "kernel_psnr", "error"]
@@ -91,6 +92,26 @@ def column(table: Table, title: str) -> list[str]:
             "python run.py data=set5_aniso family@data.family=motion",
             "set5_aniso family@data.family=motion",
             ("", ""),
+            "motion",
+        ),
+        ("python run.py data=set5_motion family@data.family=noisy", "set5_motion", ("0.4", ""), "motion"),
+        (
+            "python run.py data=set5_motion family@data.family=noisy data.family.level=0",
+            "set5_motion",
+            ("", ""),
+            "motion",
+        ),
+        (
+            "python run.py data=set5_disk family@data.family=noisy family@data.family.family=disk"
+            " data.family.family.radius=[2,3] data.family.level=0.2",
+            "set5_disk data.family.radius=[2,3]",
+            ("0.2", ""),
+            "disk",
+        ),
+        (
+            "python run.py data=set5_aniso data.rng=named family@data.family=noisy",
+            "set5_aniso data.rng=named family@data.family=motion",
+            ("0.4", ""),
             "motion",
         ),
         ("python run.py data=set5_aniso protocol=dkp2024_motion", "set5_dkp2024_motion", ("", ""), "motion"),
@@ -284,6 +305,22 @@ def test_each_table_has_its_rows(tmp_path: Path) -> None:
     assert len(everything) == len(KINDS) + 1
     with pytest.raises(ValueError, match="no row is of a motion table"):
         tables([each for each in found if each.family == "aniso"], "motion")
+
+
+def test_noise_of_any_familys_kernels_stands_beside_none(tmp_path: Path) -> None:
+    words = ("", " family@data.family=noisy", " family@data.family=noisy data.family.level=0.1")
+    commands = [f"python run.py prior=fkp data=set5_motion{word}" for word in words]
+    found = records(tmp_path, *(row(image, 22.0, command=command) for command in commands for image in "ab"))
+    lines = shown(KINDS["robustness"](found))
+    assert [line[:4] for line in lines] == [["set5_motion", "x4", "fkp+dip", level] for level in ("none", "0.1", "0.4")]
+    assert len(shown(KINDS["motion"](found))) == 1
+
+
+def test_the_usual_noise_of_kernels_is_that_of_the_configuration() -> None:
+    from kernelsr.configure import compose_config
+
+    family = compose_config(["data=set5_motion", "family@data.family=noisy"]).data.family
+    assert NOISY["data.family.level"] == str(family.level) and "LinearMotion" in family.family._target_
 
 
 def test_differences_are_paired_over_image_seed_data_and_scale(tmp_path: Path) -> None:

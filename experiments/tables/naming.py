@@ -16,6 +16,8 @@ NAMED = ("data", "prior", "restorer", "nonblind", "start", "solver", "experiment
 KERNEL_NOISE = ("data.family.noise", "data.family.level")
 IMAGE_NOISE = ("data.noise_std", "data.noise", "data.jpeg")
 FAMILY = "family@data.family"
+NOISY = {"family@data.family.family": "motion", "data.family.level": "0.4"}
+"""Of family@data.family=noisy, which is another family with noise: which, and how much where the command does not say."""
 FAMILIES = ("aniso", "iso", "iso8", "motion", "random_motion", "disk", "levin", "usrnet12", "div2krk", "realesrgan")
 PROTOCOLS = {"fkp2021": "aniso", "dkp2024": "aniso", "aligned": "aniso", "kernelgan": "div2krk", "div2krk": "div2krk"}
 PROTOCOLS |= {"dkp2024_motion": "motion", "fkp2021_kernelgan": "twice"}
@@ -41,10 +43,21 @@ def data_of(name: str, parts: dict[str, str]) -> tuple[str, str]:
     chosen = parts.get("protocol", "none")
     if chosen != "none":
         name, family = f"{images}_{chosen}", chosen
-    family = parts.get(FAMILY, PROTOCOLS.get(family, family))
+    family = PROTOCOLS.get(family, family)
+    parts = _without_noise(parts, family)
+    family = parts.get(FAMILY, family)
     others = {key: value for key, value in parts.items() if key.startswith("data.") or "@data." in key}
     others = {key: value for key, value in others.items() if key not in (*KERNEL_NOISE, *IMAGE_NOISE)}
     return " ".join([name, *(f"{key}={value}" for key, value in sorted(others.items()))]), family
+
+
+def _without_noise(parts: dict[str, str], usual: str) -> dict[str, str]:
+    """The settings of the family that family=noisy gives noise to, as without noise; ``usual`` is that of the group."""
+    if parts.get(FAMILY) != "noisy":
+        return parts
+    inner = NOISY | parts
+    plain = {key.replace("data.family.family", "data.family"): value for key, value in inner.items() if key != FAMILY}
+    return {key: value for key, value in plain.items() if (key, value) != (FAMILY, usual)}
 
 
 def method_of(name: str, parts: dict[str, str]) -> str:
@@ -82,10 +95,11 @@ def common_settings(methods: Iterable[str]) -> list[str]:
     return [word for word in words[0] if "=" in word and all(word in others for others in words)]
 
 
-def noise_of(parts: dict[str, str], family: str) -> tuple[str, str]:
+def noise_of(parts: dict[str, str]) -> tuple[str, str]:
     """The noise of the kernel and of the image as the command sets them; "" for none."""
-    kernel, image = (" ".join(_said(parts, keys)) for keys in (KERNEL_NOISE, IMAGE_NOISE))
-    return kernel or ("usual" if family == "noisy" else ""), image
+    usual = NOISY if parts.get(FAMILY) == "noisy" else {}
+    kernel, image = (" ".join(_said(usual | parts, keys)) for keys in (KERNEL_NOISE, IMAGE_NOISE))
+    return kernel, image
 
 
 def _said(parts: dict[str, str], keys: Iterable[str]) -> list[str]:

@@ -155,7 +155,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
     return Record(
         image=row["image"],
         data=data,
-        noise=noise_of(parts, family),
+        noise=noise_of(parts),
         scale=scale,
         method=method,
         seed=seed,
