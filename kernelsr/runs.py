@@ -23,6 +23,7 @@ from kernelsr.configure import SettingsError, device_of, reference_images, scena
 from kernelsr.data import Case
 from kernelsr.flags import flags_of
 from kernelsr.jobs import Job
+from kernelsr.memory import keep_freed_memory
 from kernelsr.meter import Meter
 from kernelsr.ncnn_models import available
 from kernelsr.progress import Overall, Recorder, bars
@@ -46,6 +47,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     """
     # TF32 has ten bits of mantissa where the methods, and their numbers on a CPU, have float32's 23.
     torch.backends.cudnn.allow_tf32 = False
+    keep_freed_memory()
     device = device_of(cfg.device)
     tracker(cfg.track)
     if not isinstance(cfg.cells, str) or not cfg.cells:
