@@ -1,10 +1,14 @@
-"""Crops of one image, drawn where there is something to see: KernelGAN's data."""
+"""Crops of one image: drawn where there is something to see, KernelGAN's data; and the one that tells most of the kernel."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from kernelsr.problem import Problem
 
 
 def importance(image: Tensor) -> Tensor:
@@ -46,3 +50,38 @@ class Crops:
         places = torch.searchsorted(self.steps, self.steps[-1] * torch.rand(n, generator=rng, dtype=torch.float64))
         columns = self.windows.shape[2]
         return self.windows[:, places // columns, places % columns].transpose(0, 1)
+
+
+def informative_window(image: Tensor, height: int, width: int) -> tuple[int, int]:
+    """The top left corner of the window of an image (1, C, h, w) that tells most of a kernel, in whichever direction.
+
+    There the smallest eigenvalue of the structure tensor, summed over the window, is greatest: edges of one direction tell of
+    the blur across them only; Harris and Stephens (1988) find corners so.
+    """
+    down, right = torch.gradient(image[0].detach().mean(0))
+    products = torch.stack([down**2, down * right, right**2])
+    rows, mixed, columns = F.avg_pool2d(products, (height, width), stride=1)
+    smallest = (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
+    top, left = divmod(int(smallest.argmax()), smallest.shape[1])
+    return top, left
+
+
+def informative_crop(problem: Problem, side: int) -> Problem:
+    """The problem of the most informative window of y, ``side`` HR pixels a side; the whole one where y is no larger.
+
+    What blurs into the window from outside is unknown, and so the new problem has a margin.
+
+    Raises:
+        ValueError: the window is hardly larger than the kernel.
+    """
+    if not isinstance(side, int) or side < 4 * problem.kernel_size:
+        raise ValueError(
+            f"crop is {side}; it is the side of a window in HR pixels, at least four times the kernel's "
+            f"{problem.kernel_size} (192 is a good choice), or null for the whole image"
+        )
+    height, width = (min(side // problem.scale, whole) for whole in problem.lr.shape[-2:])
+    if (height, width) == tuple(problem.lr.shape[-2:]):
+        return problem
+    top, left = informative_window(problem.lr, height, width)
+    window = problem.lr[..., top : top + height, left : left + width].contiguous()
+    return replace(problem, lr=window, margin=-(-(problem.kernel_size // 2) // problem.scale))

@@ -28,6 +28,8 @@ class Problem:
         kernel_size: K, the odd support of k in HR pixels; 0 takes FKP's rule.
         centre: where k's centre of mass lies by convention: ``fkp`` (K-s)/2 or ``aligned`` K//2 + (s-1)/2.
         noise_std: standard deviation of n on the [0, 1] scale, if known.
+        margin: so many LR pixels along each border the circular degradation does not explain, as those of a crop: what they
+            are made of lies outside. Data errors leave them out.
 
     Raises:
         ValueError: what is wrong, its value, and the remedy.
@@ -38,6 +40,7 @@ class Problem:
     kernel_size: int = 0
     centre: str = "fkp"
     noise_std: float = 0.0
+    margin: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.scale, Integral) and not isinstance(self.scale, bool):
@@ -58,6 +61,10 @@ class Problem:
         if lr.min() < -1e-3 or lr.max() > 1 + 1e-3:
             raise ValueError(f"lr ranges over [{lr.min():.3g}, {lr.max():.3g}]; it must lie in [0, 1]")
         height, width = self.hr_size
+        if not 0 <= 2 * self.margin < min(lr.shape[2:]):
+            raise ValueError(
+                f"margin is {self.margin}, and y has {lr.shape[3]}x{lr.shape[2]} pixels; something must be left between"
+            )
         if min(height, width) < self.kernel_size:
             raise ValueError(
                 f"the image is smaller than the kernel: {lr.shape[3]}x{lr.shape[2]} LR pixels give {width}x{height} "
@@ -68,6 +75,11 @@ class Problem:
     def hr_size(self) -> tuple[int, int]:
         """(sh, sw), the size of the unknown image."""
         return self.lr.shape[2] * self.scale, self.lr.shape[3] * self.scale
+
+    def inside(self, lr: Tensor) -> Tensor:
+        """An LR image (n, C, h, w) without the margin."""
+        height, width = lr.shape[-2:]
+        return lr[..., self.margin : height - self.margin, self.margin : width - self.margin]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kernelsr.degradation import degrade
+from kernelsr.problem import Problem
 
 
 class Quadratic:
@@ -22,18 +24,19 @@ class Quadratic:
 
     Args:
         image: x, (1, C, sh, sw); no gradient reaches it.
-        lr: y, (1, C, h, w).
-        scale: s.
+        problem: with y, the scale and the margin that is left out.
         reference: r, (1, 1, K, K), near the kernels that will be asked for.
     """
 
-    def __init__(self, image: Tensor, lr: Tensor, scale: int, reference: Tensor):
+    def __init__(self, image: Tensor, problem: Problem, reference: Tensor):
         image, self.reference = image.detach(), reference.detach()
-        size = reference.shape[-1]
-        residual = degrade(image, self.reference, scale) - lr
+        size, scale, margin = reference.shape[-1], problem.scale, problem.margin
+        residual = problem.inside(degrade(image, self.reference, scale) - problem.lr)
+        values = residual.numel()
         self.level = residual.square().mean()
-        self.gram = correlations(image, size, scale) / lr.numel()
-        self.slope = _with_each_pixel(image, residual, size, scale) / lr.numel()
+        self.slope = _with_each_pixel(image, F.pad(residual, (margin,) * 4), size, scale) / values
+        found = patch_correlations(image, size, scale, margin) if margin else correlations(image, size, scale)
+        self.gram = found / values
 
     def __call__(self, kernels: Tensor) -> Tensor:
         """The errors (n,) of kernels (n, 1, K, K); differentiable in them."""
@@ -62,6 +65,23 @@ def correlations(image: Tensor, size: int, scale: int) -> Tensor:
         block = products[phase[columns] - one, lag[..., 0] % height, lag[..., 1] % width]
         gram[rows[:, None], columns] = block
         gram[columns[:, None], rows] = block.T
+    return gram
+
+
+def patch_correlations(image: Tensor, size: int, scale: int, margin: int) -> Tensor:
+    """G where a margin of LR pixels is left out: the products of the patches themselves, a row of LR pixels at a time.
+
+    A window of an image is no circular grid, so no FFT helps; but it is small.
+    """
+    before = size // 2
+    after = max(before - scale + 1, 0)
+    padded = F.pad(image, (before, after, before, after), mode="circular")
+    rows = padded[0].unfold(1, size, scale)[:, margin : image.shape[-2] // scale - margin]  # (C, h, W, K), a view
+    gram = image.new_zeros(size**2, size**2)
+    for row in rows.unbind(1):
+        patches = row.unfold(1, size, scale)[:, margin : image.shape[-1] // scale - margin]  # (C, w, K, K)
+        patches = patches.flatten(2).flatten(0, 1)
+        gram.addmm_(patches.T, patches)
     return gram
 
 

@@ -72,7 +72,7 @@ def alternating(
         if step >= first:
             error: Misfit = partial(misfit, image, problem)
             if kernel_steps >= MANY:
-                error = Quadratic(image, y, s, kernel)
+                error = Quadratic(image, problem, kernel)
             prior.advance(error)
             for inner in range(kernel_steps):
                 kernel = prior()
