@@ -1,7 +1,8 @@
 """Why do my numbers differ? The same estimates scored under every protocol: `python -m experiments.rescore outputs/...`.
 
 Takes folders of runs, of sweeps, or above them. Nothing is estimated again: sr.png, hr.png and the kernels are read, beside
-rows.csv. Below the protocols stand ways of scoring that are met elsewhere, and the image moved to where it fits best.
+rows.csv; an estimate that lies in several folders counts once. Below the protocols stand ways of scoring that are met
+elsewhere, and the image moved to where it fits best.
 """
 
 from __future__ import annotations
@@ -176,10 +177,13 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each image and way of scoring")
     options = parser.parse_args()
     rows: list[Score] = []
+    seen = set()
     try:
         for run in runs_in(options.folders):
             for saved in estimates(run):
-                rows += scores(saved, protocols(saved.scale) | elsewhere(saved.scale))
+                if saved.what not in seen:
+                    seen.add(saved.what)
+                    rows += scores(saved, protocols(saved.scale) | elsewhere(saved.scale))
         if not rows:
             raise ValueError("there is nothing to score; the lines above say why")
         print(table(rows))

@@ -29,6 +29,7 @@ class Saved:
     method: str
     scale: int
     image: str
+    seed: str
     psnr: float | None
     ssim: float | None
     kernel_psnr: float | None
@@ -36,6 +37,12 @@ class Saved:
     hr: Tensor | None
     kernel: Tensor | None
     true_kernel: Tensor | None
+
+    @property
+    def what(self) -> tuple[object, ...]:
+        """What tells estimates apart: the same one lies in several folders where a run was taken up again, or merged."""
+        numbers = (self.psnr, self.ssim, self.kernel_psnr)
+        return self.data, self.method, self.scale, self.image, self.seed, *map(str, numbers)  # as text: NaN is NaN
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:
@@ -92,7 +99,8 @@ def _saved(run: Path, row: dict[str, str]) -> Saved:
         data, _ = data_of(data or parts.get("data", "demo"), parts)
         noise = zip(("kernel noise", "image noise"), noise_of(parts), strict=True)
         data, method = ", ".join([data, *(f"{of} {level}" for of, level in noise if level)]), method_of(method, parts)
-    return Saved(str(run), data, method, scale, image, psnr, ssim, kernel_psnr, sr, hr, kernel, true_kernel)
+    seed = row.get("seed") or ""
+    return Saved(str(run), data, method, scale, image, seed, psnr, ssim, kernel_psnr, sr, hr, kernel, true_kernel)
 
 
 def _picture(path: Path) -> Tensor | None:

@@ -241,6 +241,19 @@ def test_other_settings_are_another_table_and_seeds_are_counted(tmp_path: Path) 
     ]
 
 
+def test_an_estimate_that_lies_in_two_folders_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As where a run was taken up again into another folder; of another seed, or with other numbers, it is another one."""
+    hr = photograph(64)
+    for place, noise, seed in (("0", 0.04, 0), ("1", 0.04, 0), ("2", 0.04, 1), ("3", 0.05, 0)):
+        write(tmp_path / place, [made(hr, "first", tmp_path / place, noise=noise) | {"seed": seed}])
+    called(monkeypatch, tmp_path / "0", tmp_path / "1")
+    assert "mean over 1 image\n" in capsys.readouterr().out
+    called(monkeypatch, tmp_path)
+    assert "mean over 1 image (3 estimates)\n" in capsys.readouterr().out
+
+
 def test_kernels_alone_are_scored(tmp_path: Path) -> None:
     """KernelGAN makes no image."""
     row = made(photograph(64), "first", tmp_path)
