@@ -54,6 +54,17 @@ class BatchNormFlow(Flow):
         return z, (self.log_gamma - scale.log()).sum().expand(len(x))
 
 
+class Coupling(MaskedAffineFlow):
+    """normflows' coupling, whose ``forward`` makes no constant on the way: a step recorded on a GPU cannot have one."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        masked, free = self.b * z, 1 - self.b
+        log_scale, translate = (
+            values.masked_fill(~torch.isfinite(values), torch.nan) for values in (self.s(masked), self.t(masked))
+        )
+        return masked + free * (z * torch.exp(log_scale) + translate), (free * log_scale).sum(1)
+
+
 def _perceptron(size: int, hidden: int, activation: type[nn.Module]) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(size, hidden), activation(), nn.Linear(hidden, hidden), activation(), nn.Linear(hidden, size)
@@ -80,7 +91,7 @@ class KernelFlow(nn.Module):
         for number in reversed(range(couplings)):
             kept = (torch.arange(size) + number + 1) % 2 == 0
             translate, log_scale = _perceptron(size, hidden, nn.ReLU), _perceptron(size, hidden, nn.Tanh)
-            layers += [BatchNormFlow(size), MaskedAffineFlow(kept.float(), translate, log_scale)]
+            layers += [BatchNormFlow(size), Coupling(kept.float(), translate, log_scale)]
         self.flow = NormalizingFlow(DiagGaussian(size, trainable=False), layers)
 
     def decode(self, latent: Tensor) -> Tensor:

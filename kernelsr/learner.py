@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 Misfit = Callable[[Tensor], Tensor]
 """Candidate kernels (n, 1, K, K) -> their data error (n,) with the current image."""
+BUILDING = threading.RLock()
+"""Held while a part is built, since layers draw from PyTorch's global generator: images side by side are built in turn."""
 
 
 class Learner(nn.Module, ABC):
@@ -18,19 +21,42 @@ class Learner(nn.Module, ABC):
 
     Constructors take ``(problem, rng, *, own settings)``. ``optimizer`` is None where there is nothing to learn.
     It rests until ``start``, then moves at every ``every``-th step and accumulates gradients in between.
+
+    ``replays`` is a promise for GPUs (see ``replay``): steps of one ``phase`` are the same operations on the same storage,
+    which neither draw, nor decide by values, nor count in Python. ``held`` is set where gradients must keep their storage.
     """
 
     optimizer: torch.optim.Optimizer | None = None
     start: int = 0
     every: int = 1
+    replays: bool = False
+    held: bool = False
+
+    def duty(self, i: int) -> str:
+        """What is due at solver step i: ``rest``, ``accumulate`` or ``move``."""
+        if i < self.start:
+            return "rest"
+        return "accumulate" if (i + 1) % self.every else "move"
+
+    def phase(self, i: int) -> Hashable:
+        """All that tells solver step i from others, asked before it. Default: its duty."""
+        return self.duty(i)
 
     def step(self, i: int) -> None:
         """Once a solver step, after backward: rest, accumulate or move."""
-        if i < self.start:
+        duty = self.duty(i)
+        if duty == "rest":
             self.zero_grad()
             self.project_()
-        elif (i + 1) % self.every == 0:
+        elif duty == "move":
             self.move()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients; where they are held, by zeros in place."""
+        if not self.held:
+            super().zero_grad(set_to_none)
+        elif gradients := [parameter.grad for parameter in self.parameters() if parameter.grad is not None]:
+            torch._foreach_zero_(gradients)
 
     def move(self) -> None:
         """One step along the accumulated gradient, back to the feasible set."""
@@ -66,7 +92,15 @@ class KernelPrior(Learner):
         return kernel.new_zeros(())
 
     def advance(self, misfit: Misfit) -> None:
-        """Listen to the image before the step (DKP's Monte-Carlo step). Default: silent."""
+        """Listen to the image before the step (DKP's Monte-Carlo step): what the host does for it, then the device."""
+        self.prepare()
+        self.listen(misfit)
+
+    def prepare(self) -> None:
+        """The host's part of listening: counts, and draws into storage that stays where it is. Default: nothing."""
+
+    def listen(self, misfit: Misfit) -> None:
+        """The device's part, after ``prepare``. Default: silent."""
 
     def begin_at(self, kernel: Tensor) -> None:
         """Put the prior at a kernel (1, 1, K, K), or as near as it comes. Default: a fit of what it learns, by Adam.
@@ -110,7 +144,7 @@ class Restorer(Learner):
 @contextmanager
 def initialised_from(rng: torch.Generator) -> Iterator[None]:
     """Inside, PyTorch's global generator is seeded from ``rng``: layers draw their initial weights from nothing else."""
-    with torch.random.fork_rng(devices=[]):
+    with BUILDING, torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would reseed every CUDA device too, which fork_rng does not restore here.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         yield

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -59,7 +60,10 @@ class Dynamic(KernelPrior):
         self.family = family or AnisotropicGaussian("released")
         self.problem, self.rng = problem, rng
         self.listen_every, self.samples, self.every = listen_every, samples, every
-        self.steps = 0
+        self.replays = self.base.replays
+        # Proposals are drawn on the CPU, whatever the device, and come over without making it wait.
+        self.drawn_for = replace(problem, lr=problem.lr.cpu())
+        self.steps, self.listening, self.proposals = 0, False, problem.lr.new_empty(0)
         for _ in range(rehearsal):
             self._learn(self.family(1, problem, rng), torch.ones(1).to(problem.lr))
 
@@ -69,13 +73,25 @@ class Dynamic(KernelPrior):
     def penalty(self, kernel: Tensor) -> Tensor:
         return self.base.penalty(kernel)
 
-    def advance(self, misfit: Misfit) -> None:
-        """At a listening step, one step of the base towards the random kernels that explain the image."""
-        if self.steps % self.listen_every == 0:
-            proposals = self.family(self.samples, self.problem, self.rng)
-            self.base.zero_grad()
-            self._learn(proposals, monte_carlo_weights(misfit(proposals)))
+    def phase(self, i: int) -> Hashable:
+        return self.duty(i), self.steps % self.listen_every == 0
+
+    def prepare(self) -> None:
+        """Whether this step listens, and then the random kernels."""
+        self.listening = self.steps % self.listen_every == 0
         self.steps += 1
+        if self.listening:
+            drawn = self.family(self.samples, self.drawn_for, self.rng)
+            if self.proposals.shape != drawn.shape:
+                self.proposals = self.problem.lr.new_empty(drawn.shape)
+            on_gpu = self.proposals.is_cuda
+            self.proposals.copy_(drawn.pin_memory() if on_gpu else drawn, non_blocking=on_gpu)
+
+    def listen(self, misfit: Misfit) -> None:
+        """At a listening step, one step of the base towards the random kernels that explain the image."""
+        if self.listening:
+            self.base.zero_grad()
+            self._learn(self.proposals, monte_carlo_weights(misfit(self.proposals)))
 
     def begin_at(self, kernel: Tensor) -> None:
         """After the rehearsal, whose momentum is forgotten."""

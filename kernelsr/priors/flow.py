@@ -30,6 +30,8 @@ class Flow(KernelPrior):
             from ``rng``.
     """
 
+    replays = True
+
     def __init__(
         self,
         problem: Problem,

@@ -21,6 +21,8 @@ class Gaussian(KernelPrior):
         start: the step from which they move.
     """
 
+    replays = True
+
     def __init__(self, problem: Problem, rng: torch.Generator, *, lr: float = 0.02, start: int = 76):
         super().__init__()
         self.start = start

@@ -39,6 +39,7 @@ class Inr(KernelPrior):
     """
 
     fit_lr = 3e-3  # sines of 1e-2 lose their way
+    replays = True
 
     def __init__(
         self,

@@ -20,6 +20,8 @@ class Network(KernelPrior):
             an input, not the network; 0 is what it does.
     """
 
+    replays = True
+
     def __init__(
         self,
         problem: Problem,

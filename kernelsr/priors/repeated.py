@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import torch
@@ -37,6 +37,7 @@ class Repeated(KernelPrior):
             problem = replace(problem, scale=2, kernel_size=fkp_kernel_size(2))
         self.middle = kernels.centre(problem.centre, problem.kernel_size, problem.scale)
         self.base = base(problem, rng)
+        self.replays = self.base.replays
 
     def forward(self) -> Tensor:
         return kernels.repeated(self.base(), self.passes, self.size)
@@ -48,9 +49,12 @@ class Repeated(KernelPrior):
         """The base's, of its own kernel."""
         return self.base.penalty(self.base())
 
-    def advance(self, misfit: Misfit) -> None:
+    def prepare(self) -> None:
+        self.base.prepare()
+
+    def listen(self, misfit: Misfit) -> None:
         """The base listens; its candidates are judged by what they make of the whole kernel."""
-        self.base.advance(lambda candidates: misfit(kernels.repeated(candidates, self.passes, self.size)))
+        self.base.listen(lambda candidates: misfit(kernels.repeated(candidates, self.passes, self.size)))
 
     def begin_at(self, kernel: Tensor) -> None:
         """The base begins at the Gaussian of one pass whose repetition has the whole kernel's second moments."""
@@ -62,6 +66,9 @@ class Repeated(KernelPrior):
             distances = (offsets @ torch.linalg.inv(covariance) * offsets).sum(1)
             kernel = (-distances / 2).softmax(0).view(1, 1, len(offset), len(offset))
         self.base.begin_at(kernel)
+
+    def phase(self, i: int) -> Hashable:
+        return self.base.phase(i)
 
     def step(self, i: int) -> None:
         self.base.step(i)

@@ -17,6 +17,8 @@ class Softmax(KernelPrior):
         start: the step from which the logits move.
     """
 
+    replays = True
+
     def __init__(self, problem: Problem, rng: torch.Generator, *, lr: float = 0.5, start: int = 76):
         super().__init__()
         self.size, self.start = problem.kernel_size, start

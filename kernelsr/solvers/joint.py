@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from kernelsr.degradation import degrade
-from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.learner import KernelPrior, Misfit, Restorer
 from kernelsr.losses import ssim
 from kernelsr.problem import Estimate, Problem, Progress
+from kernelsr.replay import own_stream, replay_of
 
 
 def misfit(image: Tensor, problem: Problem, kernels: Tensor) -> Tensor:
@@ -35,6 +36,7 @@ def joint(
     *,
     steps: int = 1000,
     ssim_steps: int = 80,
+    graph: bool | str = "auto",
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
     """Estimate kernel and image together by descending one loss; FKP (2021), Algorithm 1, and DKP (2024), Algorithm 1.
@@ -44,7 +46,8 @@ def joint(
     Args:
         steps: image steps.
         ssim_steps: the data loss is 1 - SSIM so long, then the mean squared error; 80 in FKP, 405 in DKP.
-        on_step: called after each step.
+        graph: replay steps as CUDA graphs: ``auto``, where device and parts allow; true, or an error; false, never.
+        on_step: called after each step. What it is shown is overwritten by the next step where steps are replayed.
 
     Returns:
         The last iterate: kernel and image as they entered the last loss.
@@ -60,16 +63,38 @@ def joint(
             "solver=joint has nothing to learn here, for neither prior nor restorer does; choose solver=direct"
         )
     refuse_unfinished(restorer, steps)
+    device = problem.lr.device
+    replay = replay_of(graph, device, prior, restorer)
+    with own_stream(device):
+        for step in range(steps):
+            if replay is None:
+                shown = _step(step, prior.advance, problem, prior, restorer, ssim_steps)
+            else:
+                phase = (step < ssim_steps, restorer.phase(step), prior.phase(step))
+                prior.prepare()
+                shown = replay(phase, partial(_step, step, prior.listen, problem, prior, restorer, ssim_steps))
+            on_step(Progress(step, *shown))
+        _, image, kernel = shown
+        return Estimate(image, kernel) if replay is None else Estimate(image.clone(), kernel.clone())
+
+
+def _step(
+    step: int,
+    listen: Callable[[Misfit], None],
+    problem: Problem,
+    prior: KernelPrior,
+    restorer: Restorer,
+    ssim_steps: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: loss, image and kernel as they entered it, detached."""
     y, s = problem.lr, problem.scale
-    for step in range(steps):
-        image = restorer(prior().detach())
-        prior.advance(partial(misfit, image.detach(), problem))
-        kernel = prior()
-        lr = degrade(image, kernel, s)
-        data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)
-        loss = data + restorer.penalty(image) + prior.penalty(kernel)
-        loss.backward()
-        restorer.step(step)
-        prior.step(step)
-        on_step(Progress(step, loss.detach(), image.detach(), kernel.detach()))
-    return Estimate(image.detach(), kernel.detach())
+    image = restorer(prior().detach())
+    listen(partial(misfit, image.detach(), problem))
+    kernel = prior()
+    lr = degrade(image, kernel, s)
+    data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)
+    loss = data + restorer.penalty(image) + prior.penalty(kernel)
+    loss.backward()
+    restorer.step(step)
+    prior.step(step)
+    return loss.detach(), image.detach(), kernel.detach()
