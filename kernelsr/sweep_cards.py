@@ -99,6 +99,7 @@ def _card(
             "style": styles[row["method"]],
             "psnr": final(row, "psnr"),
             "ssim": final(row, "ssim"),
+            "variance_error": row["variance_error"] if known(row["variance_error"]) else None,
             "figures": image_figures(folder, limit, encode, ("sr", "error")),
             "kernel": _kernel("Estimated kernel", kernel, size, true),
             "best": next((point for point in trace if point["step"] == best), None) if best is not None else None,

@@ -85,7 +85,8 @@ def write_sweep_report(folder: str | os.PathLike[str]) -> Path:
         failed=len(rows) - len(done),
         left=sum(len(job.left) for job in jobs),
         lines=_lines(places),
-        shown=columns_known(done),
+        # A method without an image of its own still has bicubic's beside it.
+        shown=columns_known([*done, *(row for place in places for row in place.floors)]),
         flagged_words=flag_words(done),
         noted=noted[:MOST_LISTED],
         more_noted=max(0, len(noted) - MOST_LISTED),

@@ -31,11 +31,11 @@ class Column:
     meaning: str
 
     def show(self, value: float | None) -> str:
-        """The value as text: an en dash where it is unknown."""
-        if value is None:
+        """The value as text: an en dash where it is unknown, or has no meaning (NaN)."""
+        if value is None or math.isnan(value):
             return "–"
-        if not math.isfinite(value):
-            return "nan" if math.isnan(value) else "∞" if value > 0 else "-∞"
+        if math.isinf(value):
+            return "∞" if value > 0 else "-∞"
         shown = value * 100 if self.unit == "%" else value
         return f"{shown:.{0 if self.unit == 's' and shown >= 100 else self.decimals}f}"
 
@@ -109,8 +109,8 @@ def means(rows: Sequence[Row], floors: Sequence[Row]) -> list[Line]:
 
 
 def columns_known(rows: Sequence[Row]) -> list[Column]:
-    """The metrics that any image has: of a photograph without a truth, few are left."""
-    return [column for column in SHOWN if any(row.get(column.key) is not None for row in rows)]
+    """The metrics that any image has: of a photograph without a truth few are left, and lines have no variances."""
+    return [column for column in SHOWN if any(column.show(row.get(column.key)) != "–" for row in rows)]
 
 
 def terminal_table(rows: Sequence[Row], floors: Sequence[Row]) -> str:

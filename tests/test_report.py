@@ -107,7 +107,7 @@ def test_values_that_are_not_numbers(tmp_path: Path) -> None:
     add(tmp_path, "b", psnr=30.0, kernel_psnr=50.0, variance_error=0.2)
     floor(tmp_path, "a", "floor: mean kernel", kernel_psnr=math.nan)
     page = build(tmp_path)
-    assert "∞" in page.text and "nan" in page.text and "of 1" in page.text
+    assert "∞" in page.text and "nan" not in page.text and "of 1" in page.text
     line = means(read_rows(tmp_path / "rows.csv"), [])[0]
     assert line.values["variance_error"] == 0.2 and line.counts["variance_error"] == 1 and line.images == 2
 
@@ -275,6 +275,15 @@ def test_damaged_pictures_do_not_stop_the_page(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:60])
     page = build(tmp_path)
     assert page.values("img", "alt") == ["LR of a", "HR, true of a", "True kernel of a"]
+
+
+def test_variances_of_lines_are_no_column(tmp_path: Path) -> None:
+    """They have none along the line: the metric is NaN, and was printed so in every row."""
+    add(tmp_path, "a", variance_error=math.nan)
+    floor(tmp_path, "a", "floor: mean kernel", kernel_psnr=50.0, variance_error=math.nan)
+    rows, floors = (read_rows(tmp_path / name) for name in ("rows.csv", "floors.csv"))
+    table, page = terminal_table(rows, floors), build(tmp_path).text
+    assert "var%" not in table.splitlines()[0] and "nan" not in table and "nan" not in page
 
 
 def test_a_sweeps_table_has_for_each_data_set_the_columns_that_mean_something_there() -> None:

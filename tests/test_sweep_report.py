@@ -68,6 +68,16 @@ def test_the_overview_holds_means_deviations_flags_failures_and_floors(tmp_path:
     assert "the kernel is nearly a delta, or nearly flat" in page.text
 
 
+def test_bicubic_stands_beside_methods_that_make_no_image(tmp_path: Path) -> None:
+    place = job(tmp_path / "0", "kernelgan+zssr")
+    add(place, "a", method="kernelgan+zssr", psnr=None, ssim=None, psnr_nonblind=24.0, variance_error=float("nan"))
+    floor(place, "a", "floor: bicubic, aligned", psnr=19.5)
+    page = build(tmp_path)
+    head, own, beside = table(page, "Overview")
+    assert (own[head.index("PSNR dB")], beside[head.index("PSNR dB")]) == ("–", "19.50")
+    assert "Variance error %" not in head and "nan" not in page.text  # a line has no variances
+
+
 def test_data_sets_and_scales_have_lines_of_their_own_and_seeds_have_not(tmp_path: Path) -> None:
     for number, (data, scale, seed) in enumerate((("x", 2, 0), ("x", 2, 1), ("y", 2, 0), ("x", 3, 0))):
         add(job(tmp_path / str(number), data=data), "a", scale=scale, seed=seed, psnr=20.0 + 2 * number)
