@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import Timeout
 
 from kernelsr.files import locked, write_text_atomically
@@ -27,6 +28,7 @@ from kernelsr.images import digest
 FACTS = "cell.json"
 SHOWING = (
     {
+        "abreast",
         "cells",
         "cli",
         "files",
@@ -163,11 +165,15 @@ def _remove(folder: Path) -> None:
 
 @cache
 def code() -> str:
-    """A hash of the code and the bundled weights that make numbers, so that a cell of changed code is another one."""
+    """A hash of the code and the bundled weights that make numbers, so that a cell of changed code is another one.
+
+    PyTorch is part of that code, by its version. The machine and its threads are not, which move last digits: machines share
+    their cells, and a run says where it found some of another machine (``runs``).
+    """
     package = Path(__file__).parent
     files = [path for path in sorted(package.rglob("*.py")) if path.stem not in SHOWING]
     files += sorted(path for path in (package / "weights").iterdir() if path.is_file())
-    return key_of([[path.name, digest(path)] for path in files])
+    return key_of(torch.__version__, [[path.name, digest(path)] for path in files])
 
 
 def code_of(settings: Any) -> list[str]:
