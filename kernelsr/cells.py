@@ -41,6 +41,7 @@ SHOWING = (
         "runs",
         "statistics",
         "track",
+        "worker",
     }
     | {"charts", "figures", "pages", "pictures", "report", "tables"}
     | {"sweep_cards", "sweep_files", "sweep_report", "sweeps"}

@@ -49,7 +49,7 @@ def data_name(choices: Mapping[str, Any], images: str | None) -> str:
 
 def command_of(words: Sequence[str]) -> str:
     """The command that makes a run again, without the words that change no number."""
-    from kernelsr.runs import NUMBERLESS
+    from kernelsr.worker import NUMBERLESS
 
     kept = [word for word in words if word.lstrip("+~").partition("=")[0] not in NUMBERLESS]
     return shlex.join(["python", "run.py", *kept])

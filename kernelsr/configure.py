@@ -20,7 +20,7 @@ from kernelsr import solvers
 from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
-from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.learner import BUILDING, KernelPrior, Restorer
 from kernelsr.metrics import BASELINE, BOUND, FLOORS, Scoring
 from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
@@ -135,7 +135,7 @@ def part(cfg: DictConfig, group: str, problem: Problem, rng: torch.Generator) ->
     """The part that a group describes, made for a problem; None where the group chooses none."""
     if "_target_" not in cfg[group]:
         return None
-    with _settings_named(group):
+    with BUILDING, _settings_named(group):
         return _built(group, cfg[group])(problem, rng)
 
 
@@ -231,6 +231,11 @@ def estimate(
 
 def compose_config(words: Sequence[str]) -> DictConfig:
     """The configuration with settings as on the command line; also inside a program that uses Hydra itself."""
+    with BUILDING:  # Hydra is one for all threads
+        return _composed(words)
+
+
+def _composed(words: Sequence[str]) -> DictConfig:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

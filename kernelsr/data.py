@@ -51,6 +51,15 @@ class Case:
         """The problem and its truth. Raises a ValueError that names the file where it cannot be used."""
         return self.scenario.load(self.name)
 
+    def pixels(self) -> int:
+        """No fewer HR pixels than the image has, from its file's head; 0 where it cannot be read."""
+        try:
+            height, width = image_size(self.path)
+        except ValueError:
+            return 0
+        most = height * width * (1 if self.scenario.degrade else self.scenario.scale**2)
+        return min(most, self.scenario.window**2) if self.scenario.window else most
+
     def source(self) -> list[object]:
         """What the problem is made of beside the settings, so that cells of changed images are told apart."""
         return self.scenario.source(self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,9 +62,14 @@ class LegacySequence:
     def __init__(self, draws: LegacyDraws, names: list[str], lr_size: Callable[[str], tuple[int, int]]):
         self.draws, self.names, self.lr_size = draws, names, lr_size
         self.states = {names[0]: draws.rng.get_state(legacy=False)}
+        self.drawing = threading.Lock()  # one generator for all images, which may be at work at once
 
     def __call__(self, name: str, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What ``LegacyDraws`` says, of one image; those before it are drawn once, and remembered."""
+        with self.drawing:
+            return self._drawn(name, lr_size)
+
+    def _drawn(self, name: str, lr_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         while name not in self.states:
             before = list(self.states)[-1]
             self.draws.rng.set_state(self.states[before])

@@ -118,7 +118,8 @@ class Progress:
     """What a solver shows after each step, detached and still on its device, so that showing costs no synchronisation.
 
     ``loss`` is a scalar tensor: ``float(loss)`` waits for the device, so call it only when someone looks. ``image`` is None
-    where only the kernel is sought.
+    where only the kernel is sought. On a GPU the next step may write into the same tensors (a replayed one does): copy what
+    is to be kept.
     """
 
     step: int

@@ -34,7 +34,8 @@ def bars() -> bool:
 class Recorder:
     """An ``on_step``: a bar with step, loss and time left, and a trace of loss and kernel PSNR.
 
-    Reading the loss waits for the device, so it looks at no more than ``POINTS`` steps, and at two a second for the bar.
+    Reading the loss waits for the device, so it looks at no more than ``POINTS`` steps, and at two a second for the bar; and
+    it reads at once, for the next step may overwrite what it is shown.
 
     Args:
         shown: draw the bar, where there are ``bars``.
@@ -85,10 +86,12 @@ class Overall:
     Args:
         folder: of the run.
         images: how many the run has.
+        lanes: how many of them are at work at once.
     """
 
     folder: Path
     images: int
+    lanes: int = 1
     seconds: ClassVar[list[float]] = []  # of the images computed so far in this process, whichever job they were of
 
     def __str__(self) -> str:
@@ -109,7 +112,7 @@ class Overall:
             f"{left} left",
         ]
         if self.seconds and left:
-            words.append(_duration(sum(self.seconds) / len(self.seconds) * left / min(workers, left)))
+            words.append(_duration(sum(self.seconds) / len(self.seconds) * left / min(workers * self.lanes, left)))
         return ", ".join(words)
 
     @staticmethod

@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,29 +16,15 @@ from zlib import crc32
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from kernelsr import metrics, report, results
-from kernelsr.abreast import Lanes, lanes_of
-from kernelsr.cells import Cells, code, code_of, key_of
-from kernelsr.configure import SettingsError, device_of, reference_images, scenario_of, scoring_of, solve
-from kernelsr.data import Case
-from kernelsr.flags import flags_of
-from kernelsr.images import image_size
+from kernelsr import report, results
+from kernelsr.abreast import lanes_of
+from kernelsr.configure import SettingsError, device_of, scenario_of, scoring_of
 from kernelsr.jobs import Job
-from kernelsr.learner import BUILDING
 from kernelsr.memory import keep_freed_memory
-from kernelsr.meter import Meter
-from kernelsr.ncnn_models import available
-from kernelsr.problem import Problem, Progress, Truth
-from kernelsr.progress import Overall, Recorder, bars
-from kernelsr.restorers.realesrgan import CARRIER
+from kernelsr.progress import Overall
 from kernelsr.results import Row
 from kernelsr.track import tracker
-
-NUMBERLESS = ("progress", "track", "resume", "cells", "shard", "batch")
-"""Settings that change nothing of what a command makes."""
-OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device", "protocol")
-"""Settings that a cell's key leaves out: they change no estimate, or the key has what they stand for (a protocol's are in
-data and scoring) or the image's file, the kind of device."""
+from kernelsr.worker import Worker
 
 
 def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
@@ -73,10 +57,12 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     date = time.strftime("%Y-%m-%d %H:%M:%S")
     made = {"command": job.command, "version": version, "machine": machine(device), "date": date}
     channels = cfg.restorer.get("channels", 0)
-    lanes = lanes_of(cfg.batch, device, pixels=lambda: max(map(_hr_pixels, mine), default=0), channels=channels)
-    worker = _Worker(cfg, folder, job, made, Overall(folder, len(mine), lanes.count), lanes)
+    lanes = lanes_of(
+        cfg.batch, device, pixels=lambda: max((case.pixels() for case in mine), default=0), channels=channels
+    )
+    worker = Worker(cfg, folder, job, made, Overall(folder, len(mine), lanes.count), lanes)
     try:
-        # Cells that another process has in work, and images for which there was no memory beside others, are left for the end.
+        # Cells that another process has in work, and images too large to be so beside others, are left for the end.
         taken = lanes.each(lambda case: worker.take(case, wait=False), mine)
         left = [case for case, done in zip(mine, taken, strict=True) if not done]
         if busy := [case.name for case in left if case.name not in worker.large]:
@@ -98,146 +84,6 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
             file=sys.stderr,
         )
     return worker.failures
-
-
-@dataclass
-class _Worker:
-    """Takes the images of a run one by one: computed, or found among the finished cells."""
-
-    cfg: DictConfig
-    folder: Path
-    job: Job
-    made: Row
-    overall: Overall
-    lanes: Lanes
-    failures: list[str] = field(default_factory=list)
-    found: int = 0
-    elsewhere: set[str] = field(
-        default_factory=set
-    )  # the machines of cells that were found, where they are not this one
-
-    large: list[str] = field(default_factory=list)
-    telling: Any = field(default_factory=threading.Lock)
-
-    def take(self, case: Case, *, wait: bool) -> bool:
-        """Row and files of one image into the run's folder; False where another process has it in work.
-
-        Without ``wait`` also where its memory does not suffice beside that of the images of other lanes.
-        """
-        cells = Cells(self.cfg.cells, resume=self.cfg.resume)
-        names: Row = {"image": case.name, "data": self.job.data, "method": self.job.method}
-        names |= {"scale": self.cfg.scale, "seed": self.cfg.seed, "command": self.job.command}
-        floors: list[Row] = []
-        try:
-            settings = settings_of(self.cfg)
-            with BUILDING:  # the papers' draws are one sequence
-                base = [case.source(), code(), code_of(settings)]
-            cell = cells.get(
-                key_of("estimate", base, settings),
-                lambda part: {"row": self.made | self._estimate(case, part)},
-                wait=wait,
-            )
-            if cell is None:
-                return False
-            # They depend on data, non-blind restorer and what is installed, so that the methods of a sweep share them.
-            used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device", "scoring")]
-            key = key_of("references", base, used, self.cfg.references, available(CARRIER))
-            beside = cells.get(key, lambda part: _references(self.cfg, case) | {"made": self.made}, wait=True)
-            assert beside is not None
-            cell.link_into(self.folder / results.safe_name(case.name))
-            row = cell.facts["row"] | {"cell": cell.key}
-            made = beside.facts.get("made", self.made) | names | {"seed": None, "cell": beside.key}
-            floors = [made | floor for floor in beside.facts["rows"]]
-            self.found += cell.found
-            if row["machine"] != self.made["machine"]:
-                self.elsewhere.add(row["machine"])
-        except (SettingsError, FileNotFoundError):
-            raise  # wrong for every image
-        except torch.cuda.OutOfMemoryError as error:
-            if not wait and self.lanes.count > 1:
-                self.large.append(case.name)
-                return False
-            row = self._failed(case, error)
-        # What an image, a network or its memory can do wrong; a full disk (OSError) ends the whole run.
-        except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
-            row = self._failed(case, error)
-        with self.telling:  # so that lines count what they say
-            results.put_rows(self.folder / "rows.csv", [row | names])
-            if floors:
-                results.put_rows(self.folder / "floors.csv", floors)
-            if self.cfg.progress and not self._bars():
-                print(f"{self.overall}: {self.job.method} of {case.name}", file=sys.stderr)
-        return True
-
-    def _failed(self, case: Case, error: Exception) -> Row:
-        row = self.made | {"error": " ".join(str(error).split()) or type(error).__name__}
-        self.failures.append(f"{case.name}: {row['error']}")
-        print(f"skipped {self.failures[-1]}", file=sys.stderr)
-        return row
-
-    def _bars(self) -> bool:
-        return bars() and self.lanes.count == 1
-
-    def _estimate(self, case: Case, part: Path) -> Row:
-        """Estimate one image, save it into ``part`` and score it; the numbers of its row."""
-        cfg = self.cfg
-        problem, truth = _loaded(case)
-        meter = Meter(device_of(cfg.device))
-        label = f"{self.overall} | {case.name}" if cfg.progress else case.name
-        with (
-            tracker(cfg.track)(self.folder / "tensorboard" / results.safe_name(case.name)) as track,
-            Recorder(cfg.solver.steps, truth, label, shown=cfg.progress and self._bars(), track=track.row) as recorder,
-        ):
-
-            def on_step(progress: Progress) -> None:
-                self.lanes.check()
-                recorder(progress)
-
-            estimate = solve(cfg, problem, case.name, on_step, on_built=meter.count)
-            track.estimate(estimate)
-        cost = meter.read()
-        self.overall.seconds.append(cost["seconds"])
-        results.save_estimate(part, estimate, problem, truth, recorder.trace)
-        flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
-        return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
-
-
-def _references(cfg: DictConfig, case: Case) -> dict[str, Any]:
-    """The floors, and what the image could be: by the true kernel and a non-blind restorer, by networks without a kernel."""
-    problem, truth = _loaded(case)
-    rows: list[Row] = [*metrics.floors(problem, truth, scoring_of(cfg))]
-    if truth.hr is not None and cfg.references:
-        for label, image, suffix in reference_images(cfg, problem, truth.kernel, case.name):
-            rows.append({"method": label, **metrics.score_image(image.cpu(), truth.hr, scoring_of(cfg), suffix=suffix)})
-    return {"rows": rows}
-
-
-def _loaded(case: Case) -> tuple[Problem, Truth]:
-    with BUILDING:  # the papers' draws are one sequence
-        return case.load()
-
-
-def _hr_pixels(case: Case) -> int:
-    """No fewer HR pixels than an image has, from its file's head; 0 where it cannot be read."""
-    try:
-        height, width = image_size(case.path)
-    except ValueError:
-        return 0
-    scenario = case.scenario
-    larger = 1 if scenario.degrade else scenario.scale**2
-    return min(height * width * larger, (scenario.window or height * width * larger) ** 2)
-
-
-def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as far as it changes numbers, as plain data: what a cell's key is made of beside the image."""
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    for path in OUTSIDE:
-        *parents, name = path.split(".")
-        node = settings
-        for parent in parents:
-            node = node.get(parent, {})
-        node.pop(name, None)
-    return {**settings, "device": device_of(cfg.device).type}
 
 
 def shard(text: str | None) -> tuple[int, int]:

@@ -26,7 +26,9 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"figures", "sweep_files"},
     {"pages", "sweep_cards"},
     {"report", "sweep_report"},
-    {"cells", "configure", "meter", "progress", "runs", "track"},
+    {"abreast", "cells", "configure", "meter", "progress", "track"},
+    {"worker"},
+    {"runs"},
     {"sweeps", "launchers"},
     {"cli"},
 ]
@@ -43,11 +45,6 @@ SIDEWAYS = {
     ("official_usrnet", "official"),
     ("results", "pictures"),
     ("tables", "results"),
-    ("runs", "cells"),
-    ("runs", "configure"),
-    ("runs", "meter"),
-    ("runs", "progress"),
-    ("runs", "track"),
 }
 UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
@@ -55,9 +52,9 @@ UPWARDS = {
 BETWEEN_PARTS = {
     ("priors/dynamic", "priors/network"),  # DKP's kernel network, the default of what is made dynamic
 }
-HYDRA = {"configure", "runs", "cli"}
+HYDRA = {"configure", "worker", "runs", "cli"}
 # problem defines it, and the package's face hands it on; the others make it, measure against it, or show what was measured.
-TRUTH = {"problem", "__init__", "data", "metrics", "flags", "results", "report", "tables", "progress", "runs"}
+TRUTH = {"problem", "__init__", "data", "metrics", "flags", "results", "report", "tables", "progress", "worker"}
 LONGEST_FILE, LONGEST_FUNCTION = 260, 75
 
 
