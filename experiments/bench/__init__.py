@@ -1,0 +1,6 @@
+"""Benchmarks anyone can run: `python -m experiments.bench.NAME [--append CSV]`; docs/speed.md says what each measures."""
+
+import os
+
+# Before PyTorch is imported: spinning threads slow one another wherever something else runs too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
