@@ -32,7 +32,7 @@ def tables(records: Sequence[Record], kind: str, against: str | None = None) -> 
     records = [row if row.floor else replace(row, method=without_settings(row.method, common)) for row in records]
     made = [table for name in wanted if (table := KINDS[name](records)).groups]
     if not made:
-        raise ValueError(f"no row is of a {kind} table; --table all shows what there is")
+        raise ValueError(f"there is no row for --table {kind}; --table all shows what there is")
     if against is not None:
         compared = differences(records, against, "Paired differences")
         made += [compared] if compared.groups else []

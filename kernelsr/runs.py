@@ -74,7 +74,8 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     finally:
         show(folder, job)
     if worker.found and cfg.progress:
-        print(f"{worker.found} of {len(mine)} images were finished before; resume=false computes them anew")
+        anew = "computes them anew" + (f", with their curves for {cfg.track}" if cfg.track else "")
+        print(f"{worker.found} of {len(mine)} images were finished before; resume=false {anew}")
     if worker.elsewhere:
         made_by = "; ".join(sorted(worker.elsewhere))
         print(

@@ -153,7 +153,7 @@ def sweep_table(runs: Sequence[tuple[str, Sequence[Row], Sequence[Row]]]) -> str
     """
     rule = "-" * 100
     out: list[str] = []
-    for data in dict.fromkeys(data for data, _, _ in runs):
+    for data in dict.fromkeys(data for data, rows, _ in runs if rows):
         members = [run for run in runs if run[0] == data]
         # Every job of a data set has the same floors; the bounds differ where the non-blind restorer does.
         floors = {(row["image"], row["method"], row.get("scale")): row for _, _, floors in members for row in floors}
@@ -163,7 +163,8 @@ def sweep_table(runs: Sequence[tuple[str, Sequence[Row], Sequence[Row]]]) -> str
         told = {column.key for column in SHOWN if any(known(line.values[column.key]) for line in lines)}
         shown = [column for column in SHOWN if column.key in told and column.key not in SPARED]
         width = 100 - 8 * len(shown)  # a method's name with its scale is long
-        out += [rule, f"{_plain(data)}, {len({row['image'] for row in rows})} images"]
+        images = len({row["image"] for row in rows})
+        out += [rule, f"{_plain(data)}, {images} image{'' if images == 1 else 's'}"]
         out += [_terminal_line("mean over images", [column.short for column in shown], width)]
         out += [
             _terminal_line(line.label, [column.show(line.values[column.key]) for column in shown], width)

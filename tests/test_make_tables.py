@@ -303,7 +303,7 @@ def test_each_table_has_its_rows(tmp_path: Path) -> None:
     everything = tables(found, "all", "fkp+dip")
     assert [table.title for table in everything][-1] == "Paired differences, against fkp+dip"
     assert len(everything) == len(KINDS) + 1
-    with pytest.raises(ValueError, match="no row is of a motion table"):
+    with pytest.raises(ValueError, match="no row for --table motion; --table all"):
         tables([each for each in found if each.family == "aniso"], "motion")
 
 
@@ -467,7 +467,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert r"\toprule" in (tmp_path / "tables" / "all.tex").read_text() and not capsys.readouterr().out
     wrong: list[tuple[list[object], str]] = [
         ([tmp_path / "none"], "does not exist"),
-        ([tmp_path, "--table", "motion"], "no row is of a motion table"),
+        ([tmp_path, "--table", "motion"], "no row for --table motion"),
         ([tmp_path, "--against", "usrnet"], "there is no method 'usrnet'"),
         ([write(tmp_path / "floors" / "floors.csv", [floor("bird", 20.0)])], "there are no rows in"),
     ]

@@ -18,7 +18,10 @@ from PIL import Image
 from test_cli import PHOTOS, QUICK, run, start
 
 from experiments.collect import collect
+from experiments.make_tables import tables
 from experiments.merge import merge
+from experiments.tables.layout import text_of
+from experiments.tables.records import read
 from kernelsr import sweeps
 from kernelsr.jobs import Job
 from kernelsr.results import Row, read_rows, write_rows
@@ -223,6 +226,28 @@ def test_a_folder_of_half_written_and_foreign_files(folder: Path) -> None:
     assert "did not come to its end" in failures[0] and "damaged" in failures[1]
     assert any("rows.csv" in line for line in failures[2:])
     assert all(f"\njob {number}: " in (folder / "table.txt").read_text() for number in (2, 3, 4))
+
+
+def test_a_configuration_that_no_longer_exists(tmp_path: Path) -> None:
+    """What ran under a name that is gone is told by its files: pages, tables and merges never ask the configuration."""
+    command = "python run.py data=gone_aniso protocol=gone experiment=gone prior=gone/too solver.gone=1"
+    job = Job(
+        "gone_gone", "gone+dip", command, 0, ["bird"], finished=True, settings={"solver._target_": "kernelsr.gone"}
+    )
+    job.save(tmp_path / "sweep" / "0")
+    row = {"image": "bird", "data": job.data, "method": job.method, "scale": 4, "seed": 0, "psnr": 27.5}
+    write_rows(tmp_path / "sweep" / "0" / "rows.csv", [row | {"command": command}])
+    assert sweeps.finish(tmp_path / "sweep") == merge(tmp_path / "whole", [tmp_path / "sweep"]) == []
+    for folder in (tmp_path / "sweep", tmp_path / "whole"):
+        assert "\ngone " in (folder / "table.txt").read_text() and (folder / "report.html").exists()
+    found, said = read([tmp_path])
+    assert [(each.method, each.values["psnr"]) for each in found] == [("gone prior=gone/too solver.gone=1", 27.5)]
+    assert not said and "27.50" in text_of(tables(found, "all"), "markdown")
+
+
+def test_jobs_that_never_began_are_no_data_set(folder: Path) -> None:
+    sweeps.finish(folder)
+    assert "0 images" not in (folder / "table.txt").read_text()
 
 
 def test_collect_takes_each_row_once_and_keeps_older_files(photos: Path, tmp_path: Path) -> None:
