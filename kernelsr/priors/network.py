@@ -38,7 +38,7 @@ class Network(KernelPrior):
         with initialised_from(rng):
             self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU6(), nn.Linear(hidden, self.size**2))
         self.to(problem.lr)
-        self.optimizer = torch.optim.Adam(self.parameters(), lr)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr, fused=True)
 
     def forward(self) -> Tensor:
         return self.layers(self.noise).softmax(0).view(1, 1, self.size, self.size)
