@@ -1,7 +1,8 @@
 """Is commit B faster than A? `python -m experiments.bench.compare A B [step|help] [--pairs 10] [words of probe.py]`.
 
-Both are checked out beside each other and take turns, A B, B A, A B ..., a fresh process each time; so what drifts, drifts for
-both. The answer is the ratio of their seconds with a 95 % interval over the pairs; inside it lies 1, or B differs.
+Both are checked out beside each other and take turns, A B, B A, A B ..., a fresh process each time, so that a machine that
+drifts drifts for both. The answer is the ratio of their seconds with a 95 % interval over the pairs: where 1 is outside it, B is
+faster or slower.
 """
 
 from __future__ import annotations
@@ -87,10 +88,9 @@ def main() -> None:
             ask = [options.what, *words]
             ratios = paired(lambda: seconds(a, ask), lambda: seconds(b, ask), options.pairs)
     ratio, low, high, word = verdict(ratios)
-    print(
-        f"{' '.join(ask)}: {options.commits[1]} takes {ratio:.3f} of {options.commits[0]}'s time [{low:.3f}, {high:.3f}]: {word}"
-    )
-    row = {"what": " ".join(ask), "a": options.commits[0], "b": options.commits[1], "pairs": options.pairs}
+    first, second = options.commits
+    print(f"{' '.join(ask)}: {second} takes {ratio:.3f} of {first}'s time [{low:.3f}, {high:.3f}]: {word}")
+    row = {"what": " ".join(ask), "a": first, "b": second, "pairs": options.pairs}
     measure.keep(options.append, [row | {"ratio": round(ratio, 4), "low": round(low, 4), "high": round(high, 4)}])
 
 

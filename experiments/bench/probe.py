@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -25,9 +26,9 @@ def step(side: int, channels: int, settings: list[str], steps: int = 6) -> float
         keep_freed_memory()
     except ImportError:  # an older commit
         pass
-    chosen = {
-        key: {"true": True, "false": False}.get(value, value) for key, _, value in (s.partition("=") for s in settings)
-    }
+    words = {"true": True, "false": False}
+    pairs = (text.partition("=") for text in settings)
+    chosen: dict[str, Any] = {key: words.get(value, value) for key, _, value in pairs}
     problem = Problem(torch.rand(1, 3, side // 4, side // 4), 4)
     rng = torch.Generator().manual_seed(0)
     prior = priors.Flow(problem, rng, start=0)
