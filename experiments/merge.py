@@ -38,9 +38,11 @@ def merge(whole: Path, shards: list[Path]) -> list[str]:
     """Join the jobs of shards into ``whole``; returns what is missing, failed or told differently, a line each.
 
     Raises:
-        ValueError: a folder holds no job.
+        ValueError: a folder holds no job, or ``whole`` is a file.
         OSError: ``whole`` cannot be written.
     """
+    if whole.is_file():
+        raise ValueError(f"{whole} is a file; the first word is the folder to make, and the shards follow it")
     places = {job.command: path for path, job in _jobs(whole)}
     sources: dict[str, list[tuple[Path, Job]]] = {command: [] for command in places}
     for shard in shards:

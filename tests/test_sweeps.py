@@ -231,15 +231,15 @@ def test_a_folder_of_half_written_and_foreign_files(folder: Path) -> None:
 def test_a_configuration_that_no_longer_exists(tmp_path: Path) -> None:
     """What ran under a name that is gone is told by its files: pages, tables and merges never ask the configuration."""
     command = "python run.py data=gone_aniso protocol=gone experiment=gone prior=gone/too solver.gone=1"
-    job = Job(
-        "gone_gone", "gone+dip", command, 0, ["bird"], finished=True, settings={"solver._target_": "kernelsr.gone"}
-    )
+    job = Job("gone_gone", "gone", command, 0, ["bird"], finished=True, settings={"solver._target_": "kernelsr.gone"})
     job.save(tmp_path / "sweep" / "0")
     row = {"image": "bird", "data": job.data, "method": job.method, "scale": 4, "seed": 0, "psnr": 27.5}
     write_rows(tmp_path / "sweep" / "0" / "rows.csv", [row | {"command": command}])
+    with pytest.raises(ValueError, match="rows.csv is a file; the first word is the folder to make"):
+        merge(tmp_path / "sweep" / "0" / "rows.csv", [tmp_path / "sweep"])
     assert sweeps.finish(tmp_path / "sweep") == merge(tmp_path / "whole", [tmp_path / "sweep"]) == []
     for folder in (tmp_path / "sweep", tmp_path / "whole"):
-        assert "\ngone " in (folder / "table.txt").read_text() and (folder / "report.html").exists()
+        assert "gone     " in (folder / "table.txt").read_text() and (folder / "report.html").exists()
     found, said = read([tmp_path])
     assert [(each.method, each.values["psnr"]) for each in found] == [("gone prior=gone/too solver.gone=1", 27.5)]
     assert not said and "27.50" in text_of(tables(found, "all"), "markdown")
