@@ -1,8 +1,8 @@
 """Is commit B faster than A? `python -m experiments.bench.compare A B [step|help] [--pairs 10] [words of probe.py]`.
 
 Both are checked out beside each other and take turns, A B, B A, A B ..., a fresh process each time, so that a machine that
-drifts drifts for both. The answer is the ratio of their seconds with a 95 % interval over the pairs: where 1 is outside it, B is
-faster or slower.
+drifts drifts for both. The answer is the ratio of their seconds with a 95 % interval over the pairs: where 1 is outside it,
+B is faster or slower.
 """
 
 from __future__ import annotations
