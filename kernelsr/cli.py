@@ -31,12 +31,17 @@ from kernelsr.paths import CONF
 
 
 def method_name(choices: Mapping[str, Any]) -> str:
-    """What the rows call a method: the experiment, otherwise the parts; then the non-blind restorer. As in kernelgan+zssr."""
+    """What the rows call a method: the experiment, otherwise the parts; then the non-blind restorer. As in kernelgan+zssr.
+
+    A preset stands for the solver that it brings: dkp+usrnet fast.
+    """
     words = [choices["experiment"]] if choices["experiment"] else [choices["prior"], choices["restorer"]]
     if choices["start"] != "own":
         words[0] += f"@{choices['start']}"
     words += [choices["nonblind"]]
     name = "+".join(str(word) for word in words if word != "none")
+    if choices.get("preset", "none") != "none":
+        return f"{name} {choices['preset']}"
     return name if choices["experiment"] or choices["solver"] == "joint" else f"{name} {choices['solver']}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 from torch import Tensor
 
 from kernelsr import solvers
+from kernelsr.crops import informative_crop
 from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
 from kernelsr.images import ImageSource, read_image
@@ -76,30 +78,45 @@ def solve(
 ) -> Estimate:
     """Build the parts for one problem and run them: solver, then non-blind restorer; ValueError where the loss diverged.
 
+    With ``crop=`` prior, restorer and solver see the most informative window only, so that the estimate has a kernel, and the
+    non-blind restorer's image, but no image of its own.
+
     ``on_built`` is shown the parts of the loop once they are there.
     """
     rng = generator(cfg.seed, name)
-    problem = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
+    whole = replace(problem, lr=problem.lr.to(device_of(cfg.device)))
+    problem = whole if cfg.crop is None else informative_crop(whole, cfg.crop)
+    if cropped := problem is not whole:
+        on_step = partial(_show_kernel, on_step)
     prior = part(cfg, "prior", problem, rng)
     assert isinstance(prior, KernelPrior)
-    if start := part(cfg, "start", problem, generator(cfg.seed, name, "start")):
+    # A start is quick, and sees the whole image.
+    start = part(cfg, "start", whole, generator(cfg.seed, name, "start"))
+    if start is not None:
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
     on_built(prior, restorer)
     # Here and not when its turn comes, so that one that cannot be built fails before the solver's minutes. It has a generator
     # of its own, so that the estimate does not depend on what follows it.
-    nonblind = part(cfg, "nonblind", problem, generator(cfg.seed, name, "nonblind"))
+    nonblind = part(cfg, "nonblind", whole, generator(cfg.seed, name, "nonblind"))
     # A solver that draws does so by the image's name, unless a seed of its own is set.
-    own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
+    own: dict[str, Any] = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
+    if cfg.solver.get("counts") is not None:
+        own["known"] = start
     with _settings_named("solver"):
         estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
-    afterwards = None if nonblind is None else solvers.nonblind(problem, estimate.kernel, nonblind)
+    afterwards = None if nonblind is None else solvers.nonblind(whole, estimate.kernel, nonblind)
     if not _finite(afterwards):
         raise ValueError("the non-blind image is not finite; choose another nonblind=")
-    image, afterwards = (None if x is None else x.cpu() for x in (estimate.image, afterwards))
+    image, afterwards = (None if x is None else x.cpu() for x in (None if cropped else estimate.image, afterwards))
     return Estimate(image, estimate.kernel.cpu(), afterwards)
+
+
+def _show_kernel(on_step: Callable[[Progress], None], progress: Progress) -> None:
+    """The image of a crop is none of the whole."""
+    on_step(replace(progress, image=None))
 
 
 def restore(cfg: DictConfig, problem: Problem, kernel: Tensor, name: str) -> Tensor | None:
@@ -183,6 +200,7 @@ def estimate(
     nonblind: str | None = None,
     start: str | None = None,
     experiment: str | None = None,
+    preset: str | None = None,
     steps: int | None = None,
     kernel_size: int = 0,
     centre: str = "fkp",
@@ -197,7 +215,7 @@ def estimate(
     Args:
         image: y: a path, a NumPy array or PIL image, or a tensor (1, C, h, w) in [0, 1].
         scale: s.
-        prior, restorer, nonblind, start, experiment: the configuration's names, as on the command line; its defaults where
+        prior, restorer, nonblind, start, experiment, preset: the configuration's names, as on the command line; its defaults where
             they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
@@ -217,6 +235,7 @@ def estimate(
         "nonblind": nonblind,
         "start": start,
         "experiment": experiment,
+        "preset": preset,
     }
     choices["solver.steps"] = steps
     words = [f"{key}={value}" for key, value in choices.items() if value is not None]

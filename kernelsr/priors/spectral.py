@@ -75,12 +75,19 @@ class Spectral(KernelPrior):
         size = math.log(sum(fkp_variances(problem.scale)) / 2) - 0.2
         kernel = {"size": (size, spread[0]), "stretch": (0.0, spread[1]), "skew": (0.0, spread[1])}
         noise = {"noise": (2 * math.log(max(problem.noise_std, EIGHT_BITS)), 2.0)}
-        unknowns = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise).fit(trust * grey.numel())
+        likelihood, weight = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise), trust * grey.numel()
+        unknowns = likelihood.fit(weight)
         self.slope, self.noise_std = unknowns[1].item(), (unknowns[NOISE] / 2).exp().item()
         self.register_buffer("kernel", gaussian(covariance(unknowns[SHAPE]), problem).to(problem.lr))
+        self.register_buffer("precision", likelihood.precision(unknowns, weight).to(problem.lr))
 
     def forward(self) -> Tensor:
         return self.get_buffer("kernel")
+
+    def penalty(self, kernel: Tensor) -> Tensor:
+        """How much less likely y's spectrum makes a kernel of these second moments: minus the logarithm, to second order."""
+        offset = shape_of(kernel) - shape_of(self())
+        return offset @ self.get_buffer("precision") @ offset / 2
 
 
 class Whittle:
@@ -132,6 +139,19 @@ class Whittle:
         best = min(summits, key=lambda summit: summit.fun)
         return self.mean + self.spread * torch.from_numpy(best.x)
 
+    def precision(self, unknowns: Tensor, weight: float) -> Tensor:
+        """How sharply (3, 3) the likelihood falls off about its summit along SHAPE, the other unknowns following."""
+
+        def deviance(unknowns: Tensor) -> Tensor:
+            expected = self.expected(unknowns)
+            deviation = (unknowns - self.mean) / self.spread
+            return weight * (expected.log() + self.power / expected).mean() + deviation.square().sum() / 2
+
+        curvature = torch.autograd.functional.hessian(deviance, unknowns)
+        assert isinstance(curvature, Tensor)
+        # The inverse's block is the covariance of SHAPE whatever the others are.
+        return torch.linalg.inv(torch.linalg.inv(curvature)[SHAPE, SHAPE])
+
     def _climbed(self, loss: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: float) -> OptimizeResult:
         start = torch.zeros_like(self.mean)
         start[NOISE] = noise
@@ -167,6 +187,18 @@ def covariance(shape: Tensor) -> Tensor:
     size, stretch, skew = shape
     turned = torch.stack([torch.stack([size + stretch, skew]), torch.stack([skew, size - stretch])])
     return torch.linalg.matrix_exp(turned)
+
+
+def shape_of(kernel: Tensor) -> Tensor:
+    """Size, stretch and skew (3,) of a kernel's second moments, the inverse of ``covariance``; differentiable."""
+    (down, mixed), (_, right) = kernels.moments(kernel.clamp(min=0))[0]
+    # A point has no width; a tenth of a pixel stands for it. The tiny term is for round kernels, where a root has no slope.
+    middle, half = (down + right) / 2 + 0.01, (down - right) / 2
+    radius = torch.sqrt(half**2 + mixed**2 + 1e-12 * middle**2)
+    share = (radius / middle).clamp(max=1 - 1e-6)
+    size = middle.log() + torch.log1p(-(share**2)) / 2
+    factor = share.atanh() / radius
+    return torch.stack([size, factor * half, factor * mixed])
 
 
 def gaussian(covariance: Tensor, problem: Problem) -> Tensor:

@@ -25,6 +25,8 @@ def alternating(
     steps: int = 100,
     kernel_rest: float = 0.75,
     kernel_steps: int = 10,
+    counts: float | None = None,
+    known: KernelPrior | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
     """Estimate kernel and image in turns; Diff-DKP, Yang et al. (2024): one reverse step of the diffusion, then the kernel.
@@ -36,6 +38,10 @@ def alternating(
         kernel_rest: the share of the steps for which the kernel rests first, as the image means little at the beginning.
         kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
             and ``every`` count these.
+        counts: of so many independent Gaussian numbers the data error is the variance, for the kernel's steps: its logarithm,
+            times counts/2, is then the loss, beside which a penalty that is a likelihood has a meaning. None: the error itself.
+        known: its penalty is one more term of the kernel's loss: what is known besides, as by the spectral fit that the prior
+            begins at.
         on_step: called after each image step.
 
     Returns:
@@ -60,15 +66,15 @@ def alternating(
             "nonblind=diffusion"
         )
     refuse_unfinished(restorer, steps)
-    y, s, first = problem.lr, problem.scale, int(kernel_rest * steps)
+    y, s, seen, first = problem.lr, problem.scale, problem.inside, int(kernel_rest * steps)
     for step in range(steps):
         kernel = prior().detach()
         image = restorer(kernel)
         if restorer.optimizer is not None:
-            (mse_loss(degrade(image, kernel, s), y) + restorer.penalty(image)).backward()
+            (mse_loss(seen(degrade(image, kernel, s)), seen(y)) + restorer.penalty(image)).backward()
             restorer.step(step)
         image = image.detach()
-        loss = mse_loss(degrade(image, kernel, s), y)
+        loss = mse_loss(seen(degrade(image, kernel, s)), seen(y))
         if step >= first:
             error: Misfit = partial(misfit, image, problem)
             if kernel_steps >= MANY:
@@ -76,8 +82,10 @@ def alternating(
             prior.advance(error)
             for inner in range(kernel_steps):
                 kernel = prior()
-                loss = error(kernel)[0] + prior.penalty(kernel)
-                loss.backward()
+                loss = error(kernel)[0]
+                data = loss if counts is None else counts / 2 * loss.log()
+                besides = 0 if known is None else known.penalty(kernel)
+                (data + prior.penalty(kernel) + besides).backward()
                 prior.step((step - first) * kernel_steps + inner)
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
     return Estimate(image, prior().detach())
