@@ -1,0 +1,191 @@
+"""Accuracy against CPU seconds of the presets: `python -m experiments.bench.frontier --presets draft fast --sets set5`.
+
+Every image is a row of a CSV, and what the CSV has is not computed again. `--report` computes nothing: it prints the means,
+the paired differences with their intervals, and draws the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.bench import measure
+from kernelsr import metrics
+from kernelsr.configure import compose_config, scenario_of, scoring_of, solve
+from kernelsr.data import Case
+from kernelsr.files import write_table
+from kernelsr.statistics import Difference, paired_difference
+
+PRESETS = ("draft", "fast", "faithful")
+PRIORS = ("dkp", "fkp", "gaussian")
+SETS = ("set5", "set14", "bsd100")
+EVERY = {"bsd100": 5}
+"""Of a large set every so manieth image, by name: 20 of BSD100."""
+PLACE = ("image", "data", "scale", "seed", "preset", "prior")
+ALONE = ("none", "spectral")
+"""Preset and prior of the spectral fit by itself, which every preset's kernel begins at or competes with."""
+MEASURES = {"kernel_psnr": "kernel PSNR, dB", "psnr_nonblind": "image PSNR after USRNet, dB"}
+
+Row = dict[str, Any]
+
+
+def cases_of(words: Sequence[str], name: str, limit: int | None) -> list[Case]:
+    cases = list(scenario_of(compose_config(words)))
+    return cases[:: EVERY.get(name, 1)][:limit]
+
+
+def rows_of(options: argparse.Namespace, have: set[tuple[str, ...]]) -> Iterator[Row]:
+    """The rows that are not there yet: the quick presets and the small sets first."""
+    pairs = [ALONE] + [(preset, prior) for preset in options.presets for prior in options.priors]
+    for name in options.sets:
+        for preset, prior in pairs:
+            for scale in options.scales:
+                for seed in options.seeds if preset != "none" else options.seeds[:1]:
+                    words = [f"prior={prior}", f"data={name}_{options.kernels}", f"scale={scale}", f"seed={seed}"]
+                    words += [f"preset={preset}", "nonblind=usrnet"]
+                    for case in cases_of(words, name, options.limit):
+                        place = dict(zip(PLACE, (case.name, words[1][5:], scale, seed, preset, prior), strict=True))
+                        if tuple(str(place[key]) for key in PLACE) not in have:
+                            yield place | scored(words, case)
+
+
+def scored(words: Sequence[str], case: Case) -> Row:
+    """What a preset makes of an image, with the CPU time of all threads; data and scores are not counted."""
+    cfg = compose_config(words)
+    problem, truth = case.load()
+    assert truth.kernel is not None
+    began, cpu = time.perf_counter(), time.process_time()
+    estimate = solve(cfg, problem, case.name, lambda progress: None)
+    cost = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - began}
+    score = metrics.score(estimate, problem, truth, scoring_of(cfg))
+    kept = {key: score[key] for key in ("kernel_psnr", "variance_error", "psnr_nonblind", "ssim_nonblind")}
+    words = [word for word in words if word != "preset=none"]
+    return kept | cost | {"command": f"python run.py {' '.join(words)} data.only={case.name}"} | measure.made()
+
+
+def known(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str, scale: str) -> dict[Any, float]:
+    """By (set and image, seed), as the statistics take them. The spectral fit is the same for every seed."""
+    found: dict[Any, float] = {}
+    for row in rows:
+        if (row["preset"], row["prior"], row["scale"]) == (preset, prior, scale):
+            found[((row["data"], row["image"]), int(row["seed"]))] = float(row[column])
+    return found
+
+
+def methods(rows: Sequence[dict[str, str]]) -> list[tuple[str, str]]:
+    order = ("none", *PRESETS)
+    return sorted({(row["preset"], row["prior"]) for row in rows}, key=lambda pair: (order.index(pair[0]), pair[1]))
+
+
+def mean(found: dict[Any, float]) -> float:
+    return sum(found.values()) / len(found) if found else math.nan
+
+
+def report(rows: Sequence[dict[str, str]]) -> str:
+    """A table of means, and of differences on the same images to the spectral fit and to the same prior's faithful run."""
+    lines = ["| scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | less spectral: kernel, image |"]
+    lines[0] += " less faithful: kernel, image |"
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for scale in sorted({row["scale"] for row in rows}):
+        for preset, prior in methods(rows):
+            kernel, image, cost = (values(rows, column, preset, prior, scale) for column in (*MEASURES, "cpu_seconds"))
+            if not kernel:
+                continue
+            against = []
+            for other in (ALONE, ("faithful", prior)):
+                pairs = [compared(rows, column, (preset, prior), other, scale) for column in MEASURES]
+                against.append("" if (preset, prior) == other else ", ".join(pairs))
+            numbers = f"{mean(kernel):.2f} | {mean(image):.2f} | {mean(cost):.1f}"
+            lines.append(
+                f"| x{scale} | {preset} | {prior} | {len({key[0] for key in kernel})} | {numbers} | {' | '.join(against)} |"
+            )
+    return "\n".join(lines)
+
+
+def compared(
+    rows: Sequence[dict[str, str]], column: str, method: tuple[str, str], other: tuple[str, str], scale: str
+) -> str:
+    """A mean difference with its interval, in words."""
+    ours, theirs = values(rows, column, *method, scale), values(rows, column, *other, scale)
+    if other == ALONE:
+        once = {image: value for (image, _), value in theirs.items()}
+        theirs = {key: once[key[0]] for key in ours if key[0] in once}
+    found: Difference | None = paired_difference(ours, theirs)
+    if found is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.2f}"
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """A point a method and scale: mean accuracy over mean CPU seconds, on the images that the spectral fit has too."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    scales = sorted({row["scale"] for row in rows})
+    shades = {scale: shade for scale, shade in zip(scales, ("tab:blue", "tab:orange", "tab:green"), strict=False)}
+    marks = {"none": "x", "draft": "o", "fast": "^", "faithful": "s"}
+    for axis, (column, label) in zip(axes, MEASURES.items(), strict=True):
+        for scale in scales:
+            for preset, prior in methods(rows):
+                found = values(rows, column, preset, prior, scale)
+                if found:
+                    cost = mean(values(rows, "cpu_seconds", preset, prior, scale))
+                    axis.plot(cost, mean(found), marks[preset], color=shades[scale], ms=6, alpha=0.8)
+                    name = prior if preset == "none" else f"{prior} {preset}"
+                    axis.annotate(name, (cost, mean(found)), (4, 3), textcoords="offset points", fontsize=6)
+        axis.set(xlabel="CPU seconds an image", ylabel=label, xscale="log")
+        axis.grid(alpha=0.3)
+    handles = [pyplot.Line2D([], [], color=shades[scale], marker="o", ls="", label=f"x{scale}") for scale in scales]
+    handles += [pyplot.Line2D([], [], color="grey", marker=marks[preset], ls="", label=preset) for preset in PRESETS]
+    axes[0].legend(handles=handles, frameon=False, fontsize=7)
+    names = ", ".join(sorted({row["data"] for row in rows}))
+    figure.suptitle(f"{names}; {rows[-1]['machine']}, {rows[-1]['threads']} thread", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path, help="of rows; what it has is not computed again")
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=PRESETS[:2])
+    parser.add_argument("--priors", nargs="+", default=PRIORS)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--kernels", default="aniso", help="the family in the data's name")
+    parser.add_argument("--scales", nargs="+", type=int, default=(2, 3, 4))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--limit", type=int, help="images of a set at most")
+    parser.add_argument("--report", action="store_true", help="compute nothing")
+    parser.add_argument("--figure", type=Path, help="a picture of the rows")
+    options = parser.parse_args()
+    if not options.report:
+        have = {tuple(row[key] for key in PLACE) for row in known(options.csv)}
+        for row in rows_of(options, have):
+            shown = " ".join(str(row[key]) for key in PLACE)
+            print(
+                f"{shown}: {row['kernel_psnr']:.2f} {row['psnr_nonblind']:.2f} {row['cpu_seconds']:.1f} s", flush=True
+            )
+            write_table(options.csv, [row], append=True)
+    rows = known(options.csv)
+    print(report(rows))
+    if options.figure:
+        draw(rows, options.figure)
+
+
+if __name__ == "__main__":
+    main()
