@@ -39,7 +39,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     keep_freed_memory()
     device = device_of(cfg.device)
     tracker(cfg.track)
-    if not isinstance(cfg.cells, str) or not cfg.cells:
+    if not isinstance(cfg.cells, str) or not cfg.cells or Path(cfg.cells).is_file():
         raise ValueError(f"cells is {cfg.cells!r}; it is the folder where finished images are kept")
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
