@@ -17,7 +17,7 @@ from kernelsr.replay import own_stream, replay_of
 
 def misfit(image: Tensor, problem: Problem, kernels: Tensor) -> Tensor:
     """Mean squared error (n,) of the LR images that candidate kernels (n, 1, K, K) make of an image."""
-    return ((degrade(image, kernels, problem.scale) - problem.lr) ** 2).mean((1, 2, 3))
+    return (problem.inside(degrade(image, kernels, problem.scale) - problem.lr) ** 2).mean((1, 2, 3))
 
 
 def refuse_unfinished(restorer: Restorer, steps: int) -> None:
@@ -87,11 +87,11 @@ def _step(
     ssim_steps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step: loss, image and kernel as they entered it, detached."""
-    y, s = problem.lr, problem.scale
+    y, s, seen = problem.lr, problem.scale, problem.inside
     image = restorer(prior().detach())
     listen(partial(misfit, image.detach(), problem))
     kernel = prior()
-    lr = degrade(image, kernel, s)
+    lr, y = seen(degrade(image, kernel, s)), seen(y)
     data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)
     loss = data + restorer.penalty(image) + prior.penalty(kernel)
     loss.backward()
