@@ -285,6 +285,7 @@ def test_each_table_has_its_rows(tmp_path: Path) -> None:
         *(row(name, 22.0, command="python run.py prior=fkp data=set5_motion") for name in "ab"),
         *(row(name, 21.0, command="python run.py prior=fkp data=set5_disk") for name in "ab"),
         *(row(name, 20.0, method="dkp+dip", words="prior=dkp prior@prior.base=softmax") for name in "ab"),
+        *(row(name, 20.0, method="dip_fkp", words="experiment=dip_fkp prior=full/dkp") for name in "ab"),
         *(floor(name, 19.0) for name in "ab"),
     )
     lines = {name: shown(make(found)) for name, make in KINDS.items()}
@@ -296,6 +297,7 @@ def test_each_table_has_its_rows(tmp_path: Path) -> None:
         ("fkp+dip", "none", "none"),
         ("fkp+dip", "none", "10/255"),
     ]
+    assert ["double_dip", "yes", "own", "dip_fkp prior=full/dkp"] in [line[2:6] for line in lines["ablation"]]
     assert ["softmax", "yes", "own"] in [line[2:5] for line in lines["ablation"]]
     assert ["fkp", "no", "own"] in [line[2:5] for line in lines["ablation"]]
     assert lines["kernel"] == [["set5_aniso", "x4", "fkp+dip", "2", "1", "50.00 ± 0.00", "25.0 ± 0.0"]]

@@ -178,6 +178,7 @@ def _machines(rows: Iterable[Record]) -> str:
 def _parts(row: Record) -> tuple[str, str, str]:
     """Which prior, whether it is dynamic, and where it starts."""
     chosen = row.parts.get("prior", EXPERIMENTS.get(row.parts.get("experiment", ""), "dkp"))
+    chosen = chosen.rpartition("/")[2]  # full/fkp is the prior fkp, with a paper's settings
     base = row.parts.get("prior@prior.base")
     dynamic = "yes" if chosen == "dkp" else "no"
     if chosen == "dkp":
