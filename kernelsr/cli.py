@@ -106,6 +106,7 @@ def _job(cfg: DictConfig) -> None:
     """One run of the command line, or one job of a sweep, in whichever process it is."""
     import torch
 
+    from kernelsr.configure import refuse_two_schedules
     from kernelsr.jobs import Job
     from kernelsr.runs import run
 
@@ -120,6 +121,7 @@ def _job(cfg: DictConfig) -> None:
     data = data_name(chosen, cfg.data.images)
     job = Job(data, method_name(chosen), command_of(settings.overrides.task), number)
     try:
+        refuse_two_schedules(chosen["preset"], chosen["experiment"])
         job.save(folder)
         if threads := launchers.threads(settings.job.env_set):
             torch.set_num_threads(threads)  # it was loaded before Hydra set the job's environment

@@ -114,6 +114,15 @@ def solve(
     return Estimate(image, estimate.kernel.cpu(), afterwards)
 
 
+def refuse_two_schedules(preset: str | None, experiment: str | None) -> None:
+    """A ValueError where a preset and an experiment are both chosen: each is a schedule, and a mixture would be neither."""
+    if preset not in (None, "none") and experiment is not None:
+        raise ValueError(
+            f"preset={preset} and experiment={experiment} are two schedules; choose one of them (preset=faithful with "
+            "prior=fkp or dkp is the papers')"
+        )
+
+
 def _show_kernel(on_step: Callable[[Progress], None], progress: Progress) -> None:
     """The image of a crop is none of the whole."""
     on_step(replace(progress, image=None))
@@ -228,6 +237,7 @@ def estimate(
     Raises:
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
+    refuse_two_schedules(preset, experiment)
     problem = Problem(read_image(image), scale, kernel_size, centre)
     choices: dict[str, str | int | None] = {
         "prior": prior,

@@ -122,14 +122,17 @@ class Whittle:
         coefficients = torch.cat([unknowns[: SHAPE.start], torch.stack([down, mixed, right])])
         return (self.features @ coefficients).exp().mean(1) + unknowns[NOISE].exp()
 
+    def loss(self, deviation: Tensor, weight: float) -> Tensor:
+        """Minus the logarithm of likelihood and knowledge, over ``weight``, of unknowns so many spreads from their means."""
+        expected = self.expected(self.mean + self.spread * deviation)
+        return (expected.log() + self.power / expected).mean() + deviation.square().sum() / (2 * weight)
+
     def fit(self, weight: float) -> Tensor:
         """The likeliest unknowns, where all frequencies together count as ``weight`` numbers."""
 
         def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
             deviation = torch.tensor(point, requires_grad=True)
-            expected = self.expected(self.mean + self.spread * deviation)
-            likelihood = (expected.log() + self.power / expected).mean()
-            total = likelihood + deviation.square().sum() / (2 * weight)
+            total = self.loss(deviation, weight)
             (gradient,) = torch.autograd.grad(total, deviation)
             return total.item(), gradient.numpy()
 
@@ -143,9 +146,7 @@ class Whittle:
         """How sharply (3, 3) the likelihood falls off about its summit along SHAPE, the other unknowns following."""
 
         def deviance(unknowns: Tensor) -> Tensor:
-            expected = self.expected(unknowns)
-            deviation = (unknowns - self.mean) / self.spread
-            return weight * (expected.log() + self.power / expected).mean() + deviation.square().sum() / 2
+            return weight * self.loss((unknowns - self.mean) / self.spread, weight)
 
         curvature = torch.autograd.functional.hessian(deviance, unknowns)
         assert isinstance(curvature, Tensor)

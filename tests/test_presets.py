@@ -1,0 +1,181 @@
+"""The presets compose with every prior that learns; a crop's margin is left out; what the spectrum knows weighs in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import KnownImage, photograph, problem, rng, true_kernel, uniform
+from omegaconf import OmegaConf
+from scipy.optimize import minimize
+from torch import Tensor
+
+import kernelsr
+from kernelsr import cli, priors, solvers
+from kernelsr.configure import compose_config
+from kernelsr.crops import informative_crop, informative_window
+from kernelsr.degradation import degrade
+from kernelsr.metrics import kernel_psnr
+from kernelsr.priors import spectral
+from kernelsr.problem import Problem, Progress
+
+OTHERS = (0, 1, 2, 3, 4, 8)
+"""Of Whittle's unknowns those that are not of the kernel."""
+LEARNING = ("dkp", "double_dip", "fkp", "gaussian", "inr", "repeated", "softmax")
+
+
+@pytest.mark.parametrize("prior", LEARNING)
+def test_fast_composes_with_every_prior_that_learns(prior: str) -> None:
+    cfg = compose_config(["preset=fast", f"prior={prior}"])
+    assert cfg.start._target_.endswith("Spectral") and cfg.nonblind._target_.endswith("Usrnet")
+    assert cfg.solver._target_.endswith("alternating") and cfg.crop == 192
+
+
+def test_draft_has_no_loop_and_the_command_line_wins() -> None:
+    assert compose_config(["preset=draft", "prior=inr"]).solver._target_.endswith("direct")
+    cfg = compose_config(["preset=fast", "solver.steps=3", "start=own", "crop=null", "nonblind=wiener"])
+    assert cfg.solver.steps == 3 and "_target_" not in cfg.start and cfg.crop is None
+    assert cfg.nonblind._target_.endswith("Wiener")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "prior"),
+    [("dip_fkp", "fkp"), ("dip_dkp", "dkp"), ("dip_softmax", "softmax"), ("double_dip", "double_dip")],
+)
+def test_faithful_is_the_papers_experiment_with_usrnet(experiment: str, prior: str) -> None:
+    cfg, theirs = (compose_config(w) for w in (["preset=faithful", f"prior={prior}"], [f"experiment={experiment}"]))
+    theirs.nonblind = cfg.nonblind
+    assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(theirs, resolve=True)
+
+
+def test_a_preset_shows_in_the_methods_name() -> None:
+    usual = {"experiment": None, "prior": "dkp", "restorer": "usrnet", "nonblind": "usrnet", "solver": "alternating"}
+    assert cli.method_name({**usual, "start": "spectral", "preset": "fast"}) == "dkp@spectral+usrnet+usrnet fast"
+
+
+def test_a_preset_beside_an_experiment_is_refused() -> None:
+    with pytest.raises(ValueError, match="preset=fast and experiment=dip_fkp are two schedules"):
+        kernelsr.estimate(np.zeros((24, 24, 3)), preset="fast", experiment="dip_fkp")
+
+
+def test_fast_makes_a_kernel_on_a_crop_and_an_image_of_the_whole() -> None:
+    seen: list[Progress] = []
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    words = ["crop=64", "solver.kernel_steps=10"]
+    found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", steps=2, overrides=words, on_step=seen.append)
+    assert found.image is None and found.nonblind is not None and found.nonblind.shape == (1, 3, 96, 96)
+    assert [progress.image for progress in seen] == [None, None]
+    whole = kernelsr.estimate(lr, 2, "gaussian", preset="fast", steps=2, overrides=["crop=96"])
+    assert whole.image is not None and whole.image.shape == (1, 3, 96, 96)
+
+
+# --- crops
+
+
+def test_the_window_with_edges_of_all_directions_is_taken() -> None:
+    image = torch.zeros(1, 3, 40, 60, dtype=torch.float64)
+    image[..., :30:4] = 1  # strong edges, but of one direction
+    image[..., 15:35, 35:55] = 0.5 * uniform(20, 20)
+    top, left = informative_window(image, 20, 20)
+    assert abs(top - 15) <= 2 and abs(left - 35) <= 2
+
+
+def test_a_crop_is_a_window_of_y_with_the_margin_that_its_kernel_reaches_over() -> None:
+    image, kernel = photograph(128), true_kernel()
+    whole = Problem(degrade(image, kernel, 2), 2)
+    part = informative_crop(whole, 64)
+    assert part.lr.shape == (1, 3, 32, 32) and part.margin == 3 and part.scale == 2
+    assert informative_crop(whole, 128) is whole and informative_crop(whole, 500) is whole
+    assert informative_crop(whole, 128).margin == 0
+    for side in (0, 43, 64.0):
+        with pytest.raises(ValueError, match="four times the kernel's 11"):
+            informative_crop(whole, side)
+
+
+def cropped(image: Tensor, kernel: Tensor) -> tuple[Tensor, Problem]:
+    """A known part of an image, and the problem of the LR pixels over it."""
+    lr = degrade(image, kernel, 2)
+    part = Problem(lr[..., 10:42, 6:38].contiguous(), 2, margin=3)
+    return image[..., 20:84, 12:76].contiguous(), part
+
+
+def test_what_blurs_into_a_crop_from_outside_is_in_the_margin_only() -> None:
+    window, part = cropped(photograph(96), true_kernel())
+    error = (degrade(window, true_kernel(), 2) - part.lr).abs()
+    assert part.inside(error).max() < 1e-14 < 1e-3 < error.max()
+    with pytest.raises(ValueError, match="margin is 16"):
+        replace(part, margin=16)
+
+
+@pytest.mark.parametrize("kernel_steps", [5, 25])  # by degrading, and by the quadratic form
+def test_on_a_crop_the_known_image_tells_the_kernel_if_the_margin_is_left_out(kernel_steps: int) -> None:
+    window, part = cropped(photograph(96), true_kernel())
+
+    def found(posed: Problem) -> float:
+        prior = priors.Gaussian(posed, rng(), lr=0.05, start=0)
+        settings = {"steps": 250 // kernel_steps, "kernel_rest": 0.0, "kernel_steps": kernel_steps}
+        return kernel_psnr(solvers.alternating(posed, prior, KnownImage(window), **settings).kernel, true_kernel())
+
+    assert found(part) > 70 > found(replace(part, margin=0)) + 10
+
+
+# --- what the spectrum knows
+
+
+def test_the_shape_of_a_covariance_is_found_again() -> None:
+    case = problem(4, kernel_size=61)
+    for shape in ([1.5, 0.3, -0.4], [1.2, 0.0, 0.0], [2.0, -0.5, 0.0]):
+        known = torch.tensor(shape, dtype=torch.float64)
+        kernel = spectral.gaussian(spectral.covariance(known), case)
+        assert torch.allclose(spectral.shape_of(kernel), known, atol=0.01)
+    round_one = spectral.gaussian(torch.eye(2, dtype=torch.float64), case).requires_grad_()
+    spectral.shape_of(round_one).sum().backward()
+    assert round_one.grad is not None and torch.isfinite(round_one.grad).all()
+
+
+def test_the_spectral_penalty_is_the_fall_of_the_likelihood() -> None:
+    lr = degrade(photograph(128), true_kernel(), 2)
+    kernel = {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35)}
+    likelihood = spectral.Whittle(lr[0].mean(0), 2, 32, spectral.PHOTOGRAPHS | kernel | {"noise": (-13.0, 2.0)})
+    weight = 200.0
+    best = (likelihood.fit(weight) - likelihood.mean) / likelihood.spread
+    precision = likelihood.precision(likelihood.mean + likelihood.spread * best, weight)
+    for axis in range(3):
+        place = spectral.SHAPE.start + axis
+        step = 0.03 / likelihood.spread[place]
+
+        def fallen(others: np.ndarray, place: int = place, step: Tensor = step) -> float:
+            """With this unknown of the shape held aside, and the other two where they were."""
+            point = best.clone()
+            point[list(OTHERS)] = torch.from_numpy(others)
+            point[place] += step
+            return float(weight * (likelihood.loss(point, weight) - likelihood.loss(best, weight)))
+
+        least = minimize(fallen, best[list(OTHERS)].numpy(), method="L-BFGS-B").fun
+        assert least == pytest.approx(precision[axis, axis].item() * 0.03**2 / 2, rel=0.15)
+
+
+def test_the_spectral_prior_knows_nothing_against_its_own_kernel() -> None:
+    prior = priors.Spectral(Problem(degrade(photograph(128), true_kernel(), 2), 2), rng())
+    wider = spectral.gaussian(spectral.covariance(spectral.shape_of(prior()) + 0.2), Problem(uniform(1, 3, 24, 24), 2))
+    assert prior.penalty(prior()).item() == 0 and prior.penalty(wider).item() > 1
+
+
+def test_what_is_known_holds_the_kernel_against_the_data() -> None:
+    image = photograph(96)
+    posed = Problem(degrade(image, true_kernel(), 2), 2)
+
+    class Knows(priors.Gaussian):
+        def penalty(self, kernel: Tensor) -> Tensor:
+            return 1e6 * (kernel - self()).square().sum()
+
+    def moved(counts: float | None, **more: priors.Gaussian) -> float:
+        prior = priors.Gaussian(posed, rng(), start=0)
+        start = prior().detach()
+        settings = {"steps": 2, "kernel_rest": 0.0, "kernel_steps": 20, "counts": counts}
+        estimate = solvers.alternating(posed, prior, KnownImage(image), **settings, **more)
+        return float((estimate.kernel - start).abs().max())
+
+    assert moved(12.0, known=Knows(posed, rng())) < 0.1 * moved(12.0)
