@@ -41,6 +41,11 @@ class Lanes:
         self.count, self.device = count, device
         self.stopping = threading.Event()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether images share a GPU."""
+        return self.count > 1 and self.device.type == "cuda"
+
     def check(self) -> None:
         """To be called often by the work: raises where it should end."""
         if self.stopping.is_set():

@@ -31,7 +31,8 @@ class Meter:
     def read(self) -> dict[str, float]:
         """The columns ``seconds``, ``peak_memory_mb`` and ``parameters``."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            # This image's stream only: to wait for the device would break what another thread records.
+            torch.cuda.current_stream(self.device).synchronize()
             peak = torch.cuda.max_memory_allocated(self.device) / 1e6
         else:
             peak = _peak()

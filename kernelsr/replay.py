@@ -9,6 +9,7 @@ lost.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kernelsr.learner import Learner
+from kernelsr.learner import BUILDING, Learner
 
 Outputs = tuple[Tensor, Tensor, Tensor]
 """Loss, image and kernel of a step, detached."""
@@ -25,7 +26,8 @@ Body = Callable[[], Outputs]
 WARM_UP = 2
 """Steps of each phase that run as they stand. One would do for the optimiser's state; the backward pass likes a second."""
 RECORDING = threading.Lock()
-"""Of images side by side one is recorded at a time, as PyTorch wants it; the others go on."""
+"""Of images side by side one is recorded at a time, and meanwhile none is built or runs a step as it stands: both may make
+the libraries wait for the whole device, which a recording forbids. The others' replays go on."""
 
 
 class Recording(Protocol):
@@ -71,24 +73,40 @@ class Replay:
     """Runs an image's steps: ``(phase, body)``, where bodies of one phase are interchangeable, -> what the body returns.
 
     The returned tensors may be overwritten by the next step.
+
+    Args:
+        forget: called where a step could not be recorded, which is then no error: this and all later steps run as they stand.
+            None makes it an error.
     """
 
-    def __init__(self, kind: str):
-        self.new = RECORDERS[kind]()
+    def __init__(self, kind: str, forget: Callable[[], None] | None = None):
+        self.new, self.forget, self.broken = RECORDERS[kind](), forget, False
         self.seen: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, tuple[Recording, Outputs]] = {}
 
     def __call__(self, phase: Hashable, body: Body) -> Outputs:
         if phase not in self.recorded:
             self.seen[phase] += 1
-            if self.seen[phase] <= WARM_UP:
-                return body()
             with RECORDING:
-                recording = self.new()
-                self.recorded[phase] = recording, recording.record(body)
+                if self.broken or self.seen[phase] <= WARM_UP or not self._recorded(phase, body):
+                    return body()
         recording, outputs = self.recorded[phase]
         recording.replay()
         return outputs
+
+    def _recorded(self, phase: Hashable, body: Body) -> bool:
+        recording = self.new()
+        try:
+            with BUILDING:
+                self.recorded[phase] = recording, recording.record(body)
+        except RuntimeError as error:
+            if self.forget is None:
+                raise
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"a step could not be recorded ({reason}); steps run as they stand", stacklevel=2)
+            self.forget()
+            self.broken = True
+        return not self.broken
 
 
 def replay_of(graph: bool | str, device: torch.device, *parts: Learner) -> Replay | None:
@@ -113,12 +131,18 @@ def replay_of(graph: bool | str, device: torch.device, *parts: Learner) -> Repla
         return None
     for part in parts:
         hold(part)
-    return Replay(device.type)
+
+    def forget() -> None:
+        for part in parts:
+            if not any(learner.held for learner in _learners(part)):
+                part.zero_grad()  # what a broken recording has left, which nothing ever computed
+
+    return Replay(device.type, None if graph is True else forget)
 
 
 def hold(part: Learner) -> None:
     """Let what a part's recorded steps share keep its place: gradients that accumulate, and the optimiser's count."""
-    learners = [module for module in part.modules() if isinstance(module, Learner)]
+    learners = _learners(part)
     # Where every step moves, its gradients come and go within the recording, which costs nothing.
     part_holds = any(learner.every > 1 for learner in learners)
     for learner in learners:
@@ -129,6 +153,10 @@ def hold(part: Learner) -> None:
         for parameter in part.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+
+
+def _learners(part: Learner) -> list[Learner]:
+    return [module for module in part.modules() if isinstance(module, Learner)]
 
 
 def _count_on_the_device(optimizer: torch.optim.Optimizer) -> None:

@@ -65,10 +65,10 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     )
     worker = Worker(cfg, folder, job, made, Overall(folder, len(mine), lanes.count), lanes)
     try:
-        # Cells that another process has in work, and images too large to be so beside others, are left for the end.
+        # Cells that another process has in work, and images that failed beside others on a GPU, are left for the end.
         taken = lanes.each(lambda case: worker.take(case, wait=False), mine)
         left = [case for case, done in zip(mine, taken, strict=True) if not done]
-        if busy := [case.name for case in left if case.name not in worker.large]:
+        if busy := [case.name for case in left if case.name not in worker.alone]:
             print(f"waiting for what another process computes: {', '.join(busy)}", file=sys.stderr)
         for case in left:
             worker.take(case, wait=True)

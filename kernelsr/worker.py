@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from kernelsr import metrics, results
@@ -48,13 +47,13 @@ class Worker:
     elsewhere: set[str] = field(
         default_factory=set
     )  # the machines of cells that were found, where they are not this one
-    large: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)  # images to be made once more, with no others beside them
     telling: Any = field(default_factory=threading.Lock)
 
     def take(self, case: Case, *, wait: bool) -> bool:
         """Row and files of one image into the run's folder; False where another process has it in work.
 
-        Without ``wait`` also where its memory does not suffice beside that of the images of other lanes.
+        Without ``wait`` also where a GPU fails at it beside the images of other lanes.
         """
         cells = Cells(self.cfg.cells, resume=self.cfg.resume)
         names: Row = {"image": case.name, "data": self.job.data, "method": self.job.method}
@@ -85,13 +84,12 @@ class Worker:
                 self.elsewhere.add(row["machine"])
         except (SettingsError, FileNotFoundError):
             raise  # wrong for every image
-        except torch.cuda.OutOfMemoryError as error:
-            if not wait and self.lanes.count > 1:
-                self.large.append(case.name)
-                return False
-            row = self._failed(case, error)
         # What an image, a network or its memory can do wrong; a full disk (OSError) ends the whole run.
         except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
+            # A GPU may have no memory for an image beside others, or a library there may not bear company.
+            if isinstance(error, RuntimeError) and not wait and self.lanes.crowded:
+                self.alone.append(case.name)
+                return False
             row = self._failed(case, error)
         with self.telling:  # so that lines count what they say
             results.put_rows(self.folder / "rows.csv", [row | names])

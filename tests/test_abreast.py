@@ -226,6 +226,7 @@ def test_an_image_without_memory_beside_others_is_made_alone(
         return estimate(worker, case, part)
 
     monkeypatch.setattr(Worker, "_estimate", short)
+    monkeypatch.setattr(Lanes, "crowded", property(lambda lanes: lanes.count > 1))
     rows, failures = made(photos, tmp_path / "two", "prior=gaussian", "batch=2")
     assert len(rows) == 6 and not failures and sorted(tried) == sorted("abcdefbd") and tried[-2:] == ["b", "d"]
     assert "waiting" not in capsys.readouterr().err

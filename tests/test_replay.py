@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kernelsr import replay, solvers
 from kernelsr.abreast import Lanes
-from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.learner import BUILDING, KernelPrior, Restorer
 from kernelsr.priors import Dynamic, Softmax
 from kernelsr.problem import Problem, Progress, Truth
 from kernelsr.progress import Recorder
@@ -335,3 +335,42 @@ def test_images_side_by_side_record_and_replay_each_on_its_stream(no_tf32: None)
     together = Lanes(3, torch.device("cuda")).each(kernel, range(6))
     for number, found in enumerate(together):
         torch.testing.assert_close(found, kernel(number), rtol=0, atol=1e-7)
+
+
+# --- where it fails
+
+
+def test_where_a_step_cannot_be_recorded_the_steps_run_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Recorded):
+        def record(self, body: replay.Body) -> replay.Outputs:
+            for parameter in restorer.parameters():
+                parameter.grad = torch.full_like(parameter, torch.nan)  # of memory that nothing wrote
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setitem(replay.RECORDERS, "cpu", lambda: Broken)
+    posed = problem(2, 12, dtype=torch.float32)
+    expected = plain(posed, prior_of("dkp", posed), small(posed))
+    restorer = small(posed)
+    with pytest.warns(UserWarning, match=r"could not be recorded \(operation not permitted when stream is capturing\)"):
+        found = path_of(posed, prior_of("dkp", posed), restorer, graph="auto")
+    assert differing(expected, found) == []
+    restorer = small(posed)
+    with pytest.raises(RuntimeError, match="operation not permitted"):
+        path_of(posed, prior_of("dkp", posed), restorer, graph=True)
+
+
+def test_while_one_image_is_recorded_no_other_is_built_or_runs_a_step(recorded: None) -> None:
+    free: list[tuple[bool, bool]] = []
+
+    def look(_: int) -> tuple[bool, bool]:
+        locks = (replay.RECORDING, BUILDING)
+        return tuple(lock.acquire(blocking=False) and not lock.release() for lock in locks)
+
+    def body() -> replay.Outputs:
+        free.append(Lanes(2, torch.device("cpu")).each(look, range(2))[0])
+        return (torch.zeros(()),) * 3
+
+    run = replay.Replay("cpu")
+    for _ in range(5):
+        run("phase", body)
+    assert free == [(False, True)] * replay.WARM_UP + [(False, False)]

@@ -25,6 +25,7 @@ from kernelsr import priors, restorers, results, runs, solvers
 from kernelsr.abreast import Lanes
 from kernelsr.configure import compose_config
 from kernelsr.jobs import Job
+from kernelsr.learner import BUILDING
 from kernelsr.meter import Meter
 from kernelsr.problem import Problem, Progress
 
@@ -58,10 +59,11 @@ def descend(name: str, device: torch.device, size: dict[str, Any], steps: int, o
     plain, graph, _, dip = VARIANTS[name]
     side, channels = size["side"], {"channels": size["channels"], "skip": max(size["channels"] // 8, 2)}
     problem, rng = measure.blurred(side), torch.Generator().manual_seed(0)
-    problem = Problem(problem.lr.to(device), problem.scale)
-    prior, restorer = priors.Flow(problem, rng, start=0), restorers.Dip(problem, rng, **channels, **dip)
-    if plain:
-        slow = reference.PlainDip(problem, restorer, **channels)
+    with BUILDING:
+        problem = Problem(problem.lr.to(device), problem.scale)
+        prior, restorer = priors.Flow(problem, rng, start=0), restorers.Dip(problem, rng, **channels, **dip)
+        slow = reference.PlainDip(problem, restorer, **channels) if plain else None
+    if slow is not None:
         del restorer
         reference.joint(problem, prior, slow, steps=steps, ssim_steps=0, on_step=on_step)
     else:
