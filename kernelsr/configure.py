@@ -91,8 +91,7 @@ def solve(
     prior = part(cfg, "prior", problem, rng)
     assert isinstance(prior, KernelPrior)
     # A start is quick, and sees the whole image.
-    start = part(cfg, "start", whole, generator(cfg.seed, name, "start"))
-    if start is not None:
+    if start := part(cfg, "start", whole, generator(cfg.seed, name, "start")):
         prior.begin_at(start().detach())
     restorer = part(cfg, "restorer", problem, rng)
     on_built(prior, restorer)
@@ -100,9 +99,7 @@ def solve(
     # of its own, so that the estimate does not depend on what follows it.
     nonblind = part(cfg, "nonblind", whole, generator(cfg.seed, name, "nonblind"))
     # A solver that draws does so by the image's name, unless a seed of its own is set.
-    own: dict[str, Any] = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
-    if cfg.solver.get("counts") is not None:
-        own["known"] = start
+    own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):
         estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
@@ -224,8 +221,8 @@ def estimate(
     Args:
         image: y: a path, a NumPy array or PIL image, or a tensor (1, C, h, w) in [0, 1].
         scale: s.
-        prior, restorer, nonblind, start, experiment, preset: the configuration's names, as on the command line; its defaults where
-            they are None.
+        prior, restorer, nonblind, start, experiment, preset: the configuration's names, as on the command line; its defaults
+            where they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
         overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.

@@ -123,3 +123,33 @@ def test_what_it_cannot_work_with() -> None:
     for settings in ({"steps": 0}, {"kernel_steps": 0}, {"kernel_rest": 1}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             solvers.alternating(posed, prior, restorer, **settings)
+
+
+def test_it_ends_where_the_kernel_stands_still() -> None:
+    image = photograph(48)
+    posed = Problem(degradation.degrade(image, true_kernel(), 2), 2)
+
+    def steps_of(still: float) -> int:
+        seen: list[Progress] = []
+        prior = priors.Gaussian(posed, rng(), lr=0.05, start=0)
+        settings = {"steps": 40, "kernel_rest": 0.1, "kernel_steps": 20, "still": still}
+        solvers.alternating(posed, prior, KnownImage(image), **settings, on_step=seen.append)
+        return len(seen)
+
+    assert steps_of(0.0) == 40 and 6 < steps_of(1e-3) < 40  # it rests in the first four, and goes on
+    assert steps_of(1.0) == 5
+
+
+def test_the_late_kernels_are_averaged() -> None:
+    posed = problem(2)
+
+    def found(average: float, steps: int = 4) -> Tensor:
+        prior = Scripted(posed, [])
+        settings = {"steps": steps, "kernel_rest": 0.0, "kernel_steps": 2, "average": average}
+        return solvers.alternating(posed, prior, KnownImage(photograph(48)), **settings).kernel
+
+    last = [found(0.0, steps) for steps in (3, 4)]
+    assert torch.equal(found(0.1), last[1])
+    assert torch.allclose(found(0.5), (last[0] + last[1]) / 2, atol=1e-15) and not torch.equal(*last)
+    with pytest.raises(ValueError, match=r"average is 1\.5"):
+        found(1.5)

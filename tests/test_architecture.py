@@ -50,6 +50,7 @@ UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
 }
 BETWEEN_PARTS = {
+    ("priors/explained", "priors/spectral"),  # which it corrects
     ("priors/dynamic", "priors/network"),  # DKP's kernel network, the default of what is made dynamic
 }
 HYDRA = {"configure", "worker", "runs", "cli"}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from cases import KnownImage, photograph, problem, rng, true_kernel, uniform
+from cases import KnownImage, photograph, rng, true_kernel, uniform
 from omegaconf import OmegaConf
 from scipy.optimize import minimize
 from torch import Tensor
 
 import kernelsr
-from kernelsr import cli, priors, solvers
+from kernelsr import cli, priors, restorers, solvers
 from kernelsr.configure import compose_config
 from kernelsr.crops import informative_crop, informative_window
 from kernelsr.degradation import degrade
@@ -29,15 +30,15 @@ LEARNING = ("dkp", "double_dip", "fkp", "gaussian", "inr", "repeated", "softmax"
 @pytest.mark.parametrize("prior", LEARNING)
 def test_fast_composes_with_every_prior_that_learns(prior: str) -> None:
     cfg = compose_config(["preset=fast", f"prior={prior}"])
-    assert cfg.start._target_.endswith("Spectral") and cfg.nonblind._target_.endswith("Usrnet")
-    assert cfg.solver._target_.endswith("alternating") and cfg.crop == 192
+    assert cfg.start._target_.endswith("Explained") and cfg.nonblind._target_.endswith("Usrnet")
+    assert cfg.solver._target_.endswith("direct") and "_target_" not in cfg.restorer
 
 
-def test_draft_has_no_loop_and_the_command_line_wins() -> None:
-    assert compose_config(["preset=draft", "prior=inr"]).solver._target_.endswith("direct")
-    cfg = compose_config(["preset=fast", "solver.steps=3", "start=own", "crop=null", "nonblind=wiener"])
-    assert cfg.solver.steps == 3 and "_target_" not in cfg.start and cfg.crop is None
-    assert cfg.nonblind._target_.endswith("Wiener")
+def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
+    assert compose_config(["preset=draft", "prior=inr"]).start._target_.endswith("Spectral")
+    cfg = compose_config(["preset=fast", "solver=joint", "restorer=dip", "start=own", "nonblind=wiener"])
+    assert cfg.solver._target_.endswith("joint") and cfg.restorer._target_.endswith("Dip")
+    assert "_target_" not in cfg.start and cfg.nonblind._target_.endswith("Wiener")
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def test_faithful_is_the_papers_experiment_with_usrnet(experiment: str, prior: s
 
 
 def test_a_preset_shows_in_the_methods_name() -> None:
-    usual = {"experiment": None, "prior": "dkp", "restorer": "usrnet", "nonblind": "usrnet", "solver": "alternating"}
-    assert cli.method_name({**usual, "start": "spectral", "preset": "fast"}) == "dkp@spectral+usrnet+usrnet fast"
+    usual = {"experiment": None, "prior": "dkp", "restorer": "none", "nonblind": "usrnet", "solver": "direct"}
+    assert cli.method_name({**usual, "start": "explained", "preset": "fast"}) == "dkp@explained+usrnet fast"
 
 
 def test_a_preset_beside_an_experiment_is_refused() -> None:
@@ -60,14 +61,21 @@ def test_a_preset_beside_an_experiment_is_refused() -> None:
         kernelsr.estimate(np.zeros((24, 24, 3)), preset="fast", experiment="dip_fkp")
 
 
-def test_fast_makes_a_kernel_on_a_crop_and_an_image_of_the_whole() -> None:
+def test_fast_makes_a_kernel_and_an_image() -> None:
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", overrides=["start.crop=64", "start.evaluations=2"])
+    assert found.image is None and found.nonblind is not None and found.nonblind.shape == (1, 3, 96, 96)
+
+
+def test_an_estimate_on_a_crop_has_a_kernel_and_the_nonblind_image_of_the_whole() -> None:
     seen: list[Progress] = []
     lr = degrade(photograph(96).float(), true_kernel().float(), 2)
-    words = ["crop=64", "solver.kernel_steps=10"]
-    found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", steps=2, overrides=words, on_step=seen.append)
+    words = ["crop=64", "solver=alternating", "solver.kernel_rest=0"]
+    parts = {"restorer": "wiener", "nonblind": "wiener", "steps": 2}
+    found = kernelsr.estimate(lr, 2, "gaussian", **parts, overrides=words, on_step=seen.append)
     assert found.image is None and found.nonblind is not None and found.nonblind.shape == (1, 3, 96, 96)
     assert [progress.image for progress in seen] == [None, None]
-    whole = kernelsr.estimate(lr, 2, "gaussian", preset="fast", steps=2, overrides=["crop=96"])
+    whole = kernelsr.estimate(lr, 2, "gaussian", **parts, overrides=["crop=96", *words[1:]])
     assert whole.image is not None and whole.image.shape == (1, 3, 96, 96)
 
 
@@ -124,17 +132,6 @@ def test_on_a_crop_the_known_image_tells_the_kernel_if_the_margin_is_left_out(ke
 # --- what the spectrum knows
 
 
-def test_the_shape_of_a_covariance_is_found_again() -> None:
-    case = problem(4, kernel_size=61)
-    for shape in ([1.5, 0.3, -0.4], [1.2, 0.0, 0.0], [2.0, -0.5, 0.0]):
-        known = torch.tensor(shape, dtype=torch.float64)
-        kernel = spectral.gaussian(spectral.covariance(known), case)
-        assert torch.allclose(spectral.shape_of(kernel), known, atol=0.01)
-    round_one = spectral.gaussian(torch.eye(2, dtype=torch.float64), case).requires_grad_()
-    spectral.shape_of(round_one).sum().backward()
-    assert round_one.grad is not None and torch.isfinite(round_one.grad).all()
-
-
 def test_the_spectral_penalty_is_the_fall_of_the_likelihood() -> None:
     lr = degrade(photograph(128), true_kernel(), 2)
     kernel = {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35)}
@@ -157,25 +154,34 @@ def test_the_spectral_penalty_is_the_fall_of_the_likelihood() -> None:
         assert least == pytest.approx(precision[axis, axis].item() * 0.03**2 / 2, rel=0.15)
 
 
-def test_the_spectral_prior_knows_nothing_against_its_own_kernel() -> None:
-    prior = priors.Spectral(Problem(degrade(photograph(128), true_kernel(), 2), 2), rng())
-    wider = spectral.gaussian(spectral.covariance(spectral.shape_of(prior()) + 0.2), Problem(uniform(1, 3, 24, 24), 2))
-    assert prior.penalty(prior()).item() == 0 and prior.penalty(wider).item() > 1
+# --- the explained start
 
 
-def test_what_is_known_holds_the_kernel_against_the_data() -> None:
-    image = photograph(96)
+class Following(KnownImage):
+    """The true image, as if it depended on the kernel."""
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        return self.image + 0 * kernel.sum()
+
+
+def test_with_the_true_image_the_explained_fit_finds_the_kernel_that_the_spectrum_misses() -> None:
+    image = photograph(128)
     posed = Problem(degrade(image, true_kernel(), 2), 2)
 
-    class Knows(priors.Gaussian):
-        def penalty(self, kernel: Tensor) -> Tensor:
-            return 1e6 * (kernel - self()).square().sum()
+    def found(counts: float) -> Tensor:
+        settings = {"counts": counts, "crop": None, "evaluations": 60}
+        return priors.Explained(posed, rng(), restorer=lambda problem, rng: Following(image), **settings)()
 
-    def moved(counts: float | None, **more: priors.Gaussian) -> float:
-        prior = priors.Gaussian(posed, rng(), start=0)
-        start = prior().detach()
-        settings = {"steps": 2, "kernel_rest": 0.0, "kernel_steps": 20, "counts": counts}
-        estimate = solvers.alternating(posed, prior, KnownImage(image), **settings, **more)
-        return float((estimate.kernel - start).abs().max())
+    fit = priors.Spectral(posed, rng())()
+    assert torch.allclose(found(1e-9), fit, atol=1e-7)
+    assert kernel_psnr(found(1e4), true_kernel()) > kernel_psnr(fit, true_kernel()) + 10
 
-    assert moved(12.0, known=Knows(posed, rng())) < 0.1 * moved(12.0)
+
+def test_the_explained_fit_refuses_what_explains_nothing() -> None:
+    posed = Problem(uniform(1, 3, 32, 32), 2)
+    with pytest.raises(ValueError, match="ignores the kernel"):
+        priors.Explained(posed, rng(), restorer=lambda p, r: KnownImage(photograph(64)), crop=None)
+    with pytest.raises(ValueError, match="Dip learns"):
+        priors.Explained(posed, rng(), restorer=partial(restorers.Dip, channels=8), crop=None)
+    with pytest.raises(ValueError, match="counts is 0"):
+        priors.Explained(posed, rng(), restorer=restorers.Usrnet, counts=0)

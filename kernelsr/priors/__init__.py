@@ -2,6 +2,7 @@
 
 from kernelsr.priors.deep_linear import DeepLinear
 from kernelsr.priors.dynamic import Dynamic
+from kernelsr.priors.explained import Explained
 from kernelsr.priors.flow import Flow
 from kernelsr.priors.gaussian import Gaussian
 from kernelsr.priors.inr import Inr
@@ -10,4 +11,15 @@ from kernelsr.priors.repeated import Repeated
 from kernelsr.priors.softmax import Softmax
 from kernelsr.priors.spectral import Spectral
 
-__all__ = ["DeepLinear", "Dynamic", "Flow", "Gaussian", "Inr", "Network", "Repeated", "Softmax", "Spectral"]
+__all__ = [
+    "DeepLinear",
+    "Dynamic",
+    "Explained",
+    "Flow",
+    "Gaussian",
+    "Inr",
+    "Network",
+    "Repeated",
+    "Softmax",
+    "Spectral",
+]

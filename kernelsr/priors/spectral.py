@@ -41,7 +41,8 @@ class Spectral(KernelPrior):
     any covariance, S of a photograph. Its Whittle likelihood times what is known beforehand of all unknowns is maximised by
     L-BFGS in float64. The kernel's position is the convention's: a spectrum tells none.
 
-    ``slope`` and ``noise_std`` are what it found besides.
+    ``slope`` and ``noise_std`` are what it found besides; ``shape`` (3,) is the kernel's size, stretch and skew (see
+    ``covariance``), and ``precision`` (3, 3) how surely these are known.
 
     Args:
         trust: how many independent numbers a pixel of y is worth. It would be 1/2 were photographs Gaussian and their
@@ -79,15 +80,10 @@ class Spectral(KernelPrior):
         unknowns = likelihood.fit(weight)
         self.slope, self.noise_std = unknowns[1].item(), (unknowns[NOISE] / 2).exp().item()
         self.register_buffer("kernel", gaussian(covariance(unknowns[SHAPE]), problem).to(problem.lr))
-        self.register_buffer("precision", likelihood.precision(unknowns, weight).to(problem.lr))
+        self.shape, self.precision = unknowns[SHAPE], likelihood.precision(unknowns, weight)
 
     def forward(self) -> Tensor:
         return self.get_buffer("kernel")
-
-    def penalty(self, kernel: Tensor) -> Tensor:
-        """How much less likely y's spectrum makes a kernel of these second moments: minus the logarithm, to second order."""
-        offset = shape_of(kernel) - shape_of(self())
-        return offset @ self.get_buffer("precision") @ offset / 2
 
 
 class Whittle:
@@ -188,18 +184,6 @@ def covariance(shape: Tensor) -> Tensor:
     size, stretch, skew = shape
     turned = torch.stack([torch.stack([size + stretch, skew]), torch.stack([skew, size - stretch])])
     return torch.linalg.matrix_exp(turned)
-
-
-def shape_of(kernel: Tensor) -> Tensor:
-    """Size, stretch and skew (3,) of a kernel's second moments, the inverse of ``covariance``; differentiable."""
-    (down, mixed), (_, right) = kernels.moments(kernel.clamp(min=0))[0]
-    # A point has no width; a tenth of a pixel stands for it. The tiny term is for round kernels, where a root has no slope.
-    middle, half = (down + right) / 2 + 0.01, (down - right) / 2
-    radius = torch.sqrt(half**2 + mixed**2 + 1e-12 * middle**2)
-    share = (radius / middle).clamp(max=1 - 1e-6)
-    size = middle.log() + torch.log1p(-(share**2)) / 2
-    factor = share.atanh() / radius
-    return torch.stack([size, factor * half, factor * mixed])
 
 
 def gaussian(covariance: Tensor, problem: Problem) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from kernelsr.degradation import degrade
@@ -13,8 +15,8 @@ from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.quadratic import Quadratic
 from kernelsr.solvers.joint import misfit, refuse_unfinished
 
-MANY = 10
-"""Kernel steps on one image from which on making the quadratic form pays."""
+MANY = 4
+"""Kernel steps on one image from which on the quadratic form is the cheaper way; experiments/bench/quadratic.py."""
 
 
 def alternating(
@@ -25,8 +27,8 @@ def alternating(
     steps: int = 100,
     kernel_rest: float = 0.75,
     kernel_steps: int = 10,
-    counts: float | None = None,
-    known: KernelPrior | None = None,
+    still: float = 0.0,
+    average: float = 0.0,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
     """Estimate kernel and image in turns; Diff-DKP, Yang et al. (2024): one reverse step of the diffusion, then the kernel.
@@ -38,37 +40,20 @@ def alternating(
         kernel_rest: the share of the steps for which the kernel rests first, as the image means little at the beginning.
         kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
             and ``every`` count these.
-        counts: of so many independent Gaussian numbers the data error is the variance, for the kernel's steps: its logarithm,
-            times counts/2, is then the loss, beside which a penalty that is a likelihood has a meaning. None: the error itself.
-        known: its penalty is one more term of the kernel's loss: what is known besides, as by the spectral fit that the prior
-            begins at.
+        still: it ends where the kernel, once it moves, moves less than this share of its mass in an image step; 0: never.
+        average: the share of the steps, the last ones, whose kernels are averaged in the end; 0 takes the last kernel.
         on_step: called after each image step.
 
     Returns:
-        The last image, and the kernel after its last step.
+        The last image, and the kernel after its last step or the mean of the late ones.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; a solver needs at least one")
-    if not 0 <= kernel_rest < 1:
-        raise ValueError(
-            f"kernel_rest is {kernel_rest}; it is the share of the steps for which the kernel rests, below 1"
-        )
-    if kernel_steps < 1:
-        raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
-    if restorer is None:
-        raise ValueError(
-            "solver=alternating fits the kernel to the restorer's image, and restorer=none makes none; "
-            "choose restorer=diffusion"
-        )
-    if not any(parameter.requires_grad for parameter in prior.parameters()):
-        raise ValueError(
-            "solver=alternating has no kernel to move, for this prior does not learn; choose solver=direct with "
-            "nonblind=diffusion"
-        )
+    _refuse(prior, restorer, steps, kernel_rest, kernel_steps, average)
+    assert restorer is not None
     refuse_unfinished(restorer, steps)
     y, s, seen, first = problem.lr, problem.scale, problem.inside, int(kernel_rest * steps)
+    late: list[Tensor] = []
     for step in range(steps):
-        kernel = prior().detach()
+        before = kernel = prior().detach()
         image = restorer(kernel)
         if restorer.optimizer is not None:
             (mse_loss(seen(degrade(image, kernel, s)), seen(y)) + restorer.penalty(image)).backward()
@@ -82,10 +67,37 @@ def alternating(
             prior.advance(error)
             for inner in range(kernel_steps):
                 kernel = prior()
-                loss = error(kernel)[0]
-                data = loss if counts is None else counts / 2 * loss.log()
-                besides = 0 if known is None else known.penalty(kernel)
-                (data + prior.penalty(kernel) + besides).backward()
+                loss = error(kernel)[0] + prior.penalty(kernel)
+                loss.backward()
                 prior.step((step - first) * kernel_steps + inner)
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
-    return Estimate(image, prior().detach())
+        late.append(prior().detach())
+        if still and step >= first and (late[-1] - before).abs().sum() < 2 * still * before.abs().sum():
+            break
+    kept = late[-max(round(average * len(late)), 1) :]
+    return Estimate(image, torch.cat(kept).mean(0, keepdim=True))
+
+
+def _refuse(
+    prior: KernelPrior, restorer: Restorer | None, steps: int, kernel_rest: float, kernel_steps: int, average: float
+) -> None:
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a solver needs at least one")
+    if not 0 <= kernel_rest < 1:
+        raise ValueError(
+            f"kernel_rest is {kernel_rest}; it is the share of the steps for which the kernel rests, below 1"
+        )
+    if kernel_steps < 1:
+        raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
+    if not 0 <= average <= 1:
+        raise ValueError(f"average is {average}; it is a share of the steps, from 0 to 1")
+    if restorer is None:
+        raise ValueError(
+            "solver=alternating fits the kernel to the restorer's image, and restorer=none makes none; "
+            "choose restorer=diffusion"
+        )
+    if not any(parameter.requires_grad for parameter in prior.parameters()):
+        raise ValueError(
+            "solver=alternating has no kernel to move, for this prior does not learn; choose solver=direct with "
+            "nonblind=diffusion"
+        )

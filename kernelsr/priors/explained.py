@@ -1,0 +1,80 @@
+"""A Gaussian kernel that the spectrum makes likely, and with which a restorer's image explains y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from kernelsr.crops import informative_crop
+from kernelsr.degradation import degrade
+from kernelsr.learner import KernelPrior, Restorer
+from kernelsr.priors.spectral import Spectral, covariance, gaussian
+from kernelsr.problem import Problem
+
+
+class Explained(KernelPrior):
+    """The spectral fit, corrected by whether a restorer can explain y with it; nothing learns afterwards.
+
+    A network that was trained on true kernels leaves more of y unexplained the wider a kernel is than the true one: what y
+    has of high frequencies is then more than it ever saw behind such a blur. So of all Gaussians
+    counts/2 log |degrade(x(k), k) - y|^2 + d'Pd/2 is made least, x(k) the restorer's image, d the distance from the spectral
+    fit in size, stretch and skew, P the precision that its likelihood gives them. A few steps of L-BFGS find it, as x(k)
+    carries a gradient; on the most informative window, for nothing else of the image is needed.
+
+    Args:
+        restorer: (problem, rng) -> the network, differentiable in the kernel, frozen.
+        counts: how many independent Gaussian numbers the unexplained rest is thought to be.
+        crop: side of the window, HR pixels; None takes the whole image.
+        evaluations: of the restorer, at most about so many.
+
+    Raises:
+        ValueError: the restorer learns, or ignores the kernel; counts or evaluations are not positive.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        restorer: Callable[[Problem, torch.Generator], Restorer],
+        counts: float = 30.0,
+        crop: int | None = 192,
+        evaluations: int = 8,
+    ):
+        super().__init__()
+        for name, value in (("counts", counts), ("evaluations", evaluations)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive, or choose start=spectral")
+        fit = Spectral(problem, rng)
+        part = problem if crop is None else informative_crop(problem, crop)
+        network = restorer(part, rng)
+        if network.optimizer is not None:
+            raise ValueError(
+                f"{type(network).__name__} learns, and a quick look needs a network that is trained; usrnet is"
+            )
+        # In units of what the spectrum leaves open, along the axes of its precision.
+        unit = torch.linalg.inv(torch.linalg.cholesky(fit.precision)).T
+
+        def kernel_at(place: Tensor) -> Tensor:
+            return gaussian(covariance(fit.shape + unit @ place), part)
+
+        def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+            point = torch.tensor(place, requires_grad=True)
+            kernel = kernel_at(point).to(part.lr)
+            image = network(kernel)
+            if not image.requires_grad:
+                raise ValueError(f"{type(network).__name__} ignores the kernel or has no gradient; choose usrnet")
+            rest = part.inside(degrade(image, kernel, part.scale) - part.lr).square().mean()
+            total = counts / 2 * rest.double().cpu().log() + point.square().sum() / 2
+            (gradient,) = torch.autograd.grad(total, point)
+            return total.item(), gradient.numpy()
+
+        found = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", options={"maxfun": evaluations})
+        self.register_buffer("kernel", kernel_at(torch.from_numpy(found.x)).to(problem.lr))
+
+    def forward(self) -> Tensor:
+        return self.get_buffer("kernel")
