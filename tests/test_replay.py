@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +15,17 @@ from cases import problem, rng, uniform
 from recording import Recorded, maker
 from test_contracts import build, yamls
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from kernelsr import replay, solvers
+from kernelsr import losses, replay, solvers
 from kernelsr.abreast import Lanes
-from kernelsr.learner import BUILDING, KernelPrior, Restorer
+from kernelsr.learner import BUILDING, KernelPrior, Learner, Restorer
 from kernelsr.priors import Dynamic, Softmax
 from kernelsr.problem import Problem, Progress, Truth
 from kernelsr.progress import Recorder
 from kernelsr.restorers import Dip
+from kernelsr.solvers.joint import _step as joint_step
 
 STEPS, SSIM_STEPS = 90, 60
 PRIORS = ("softmax", "gaussian", "inr", "double_dip", "fkp", "dkp")
@@ -374,3 +381,111 @@ def test_while_one_image_is_recorded_no_other_is_built_or_runs_a_step(recorded: 
     for _ in range(5):
         run("phase", body)
     assert free == [(False, True)] * replay.WARM_UP + [(False, False)]
+
+
+# --- what of CUDA can be tried without a GPU
+
+
+class OneDevice(TorchDispatchMode):
+    """No operation takes a tensor from another device than meta, which stands for a GPU; single numbers may."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, positional: Any = (), named: Any = None) -> Any:
+        leaves = tree_leaves((positional, named or {}))
+        assert {leaf.device.type for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim()} <= {"meta"}, operation
+        return operation(*positional, **(named or {}))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_step_stays_on_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which meta has not
+    posed = problem(2, 12, dtype=torch.float32)
+    prior, restorer = prior_of(name, posed), small(posed)
+    prior.prepare()
+    elsewhere = copy.copy(posed)
+    object.__setattr__(elsewhere, "lr", posed.lr.to("meta"))
+    for part in (prior, restorer):
+        part.to("meta")
+        for learner in part.modules():
+            if isinstance(learner, Learner):
+                learner.optimizer = None
+    if isinstance(prior, Dynamic):
+        prior.problem, prior.proposals = elsewhere, prior.proposals.to("meta")
+    losses._window(3, torch.float32, elsewhere.lr.device)  # made once, in a step that runs as it stands
+    with OneDevice():
+        for ssim_steps in (0, 100):
+            shown = joint_step(9, prior.listen, elsewhere, prior, restorer, ssim_steps)
+            assert {values.device.type for values in shown} == {"meta"}
+
+
+GRAPH = inspect.signature(torch.cuda.graph.__init__)
+
+
+class Cuda:
+    """Stands for torch.cuda and writes down what is asked of it; a graph is asked for as the real one wants it."""
+
+    def __init__(self, current: str):
+        self.said: list[str] = []
+        self.streams = [Stream(self, current)]
+
+    def current_stream(self, device: object = None) -> Stream:
+        return self.streams[-1]
+
+    def default_stream(self, device: object = None) -> Stream:
+        return Stream(self, "default")
+
+    def Stream(self, device: object) -> Stream:  # noqa: N802
+        return Stream(self, "new")
+
+    @contextlib.contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        self.streams.append(stream)
+        yield
+        self.streams.pop()
+
+    def graph_pool_handle(self) -> str:
+        return "pool"
+
+    def CUDAGraph(self) -> Cuda:  # noqa: N802
+        return self
+
+    def replay(self) -> None:
+        self.said.append("replay")
+
+    @contextlib.contextmanager
+    def graph(self, *positional: object, **named: object) -> Iterator[None]:
+        asked = GRAPH.bind(None, *positional, **named).arguments
+        assert asked["pool"] == "pool" and asked["capture_error_mode"] == "thread_local"
+        self.said.append(f"record on {asked['stream'].name}")
+        yield
+
+
+class Stream:
+    """A stream by name."""
+
+    def __init__(self, cuda: Cuda, name: str):
+        self.cuda, self.name = cuda, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.name == other.name
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def wait_stream(self, other: Stream) -> None:
+        self.cuda.said.append(f"{self.name} waits for {other.name}")
+
+    def synchronize(self) -> None:
+        self.cuda.said.append(f"host waits for {self.name}")
+
+
+@pytest.mark.parametrize(("current", "used"), [("default", "new"), ("a lane's", "a lane's")])
+def test_graphs_are_recorded_on_a_stream_that_is_not_the_default(
+    monkeypatch: pytest.MonkeyPatch, current: str, used: str
+) -> None:
+    cuda = Cuda(current)
+    for name in ("current_stream", "default_stream", "Stream", "stream", "graph_pool_handle", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    run, body = replay.Replay("cuda"), lambda: (torch.zeros(()),) * 3
+    with replay.own_stream(torch.device("cuda")):
+        for _ in range(4):
+            run("phase", body)
+    assert cuda.said == [f"{used} waits for {current}", f"record on {used}", *["replay"] * 2, f"host waits for {used}"]
