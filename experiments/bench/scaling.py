@@ -95,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path, nargs="?", help="of rows; what it has is not measured again")
     parser.add_argument("--figure", type=Path, help="a picture of the rows")
-    parser.add_argument("--largest", type=int, default=SIDES[-1], help="pixels a side")
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="pixels")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=NAMES, help="variants")
     parser.add_argument("--point", nargs=2, help="one point, as JSON")
     options = parser.parse_args()
     if options.point:
@@ -103,9 +104,9 @@ def main() -> None:
         return
     if options.csv is None:
         parser.error("name the CSV of the rows")
-    measure_all(options.csv, [side for side in SIDES if side <= options.largest], NAMES)
+    measure_all(options.csv, options.sides, options.only)
     if options.figure:
-        draw(known(options.csv), options.figure)
+        draw([row for row in known(options.csv) if row["variant"] in NAMES], options.figure)
 
 
 if __name__ == "__main__":

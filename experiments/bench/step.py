@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "float32, freed memory not kept": {},
     "float32": {"kept": True},
     "float32, checkpoint": {"kept": True, "checkpoint": True},
+    "float32, checkpoint, freed memory not kept": {"checkpoint": True},
     "bf16": {"kept": True, "precision": "bf16"},
 }
 MOST = 10**6
