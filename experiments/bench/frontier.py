@@ -43,8 +43,8 @@ def rows_of(options: argparse.Namespace, have: set[tuple[str, ...]]) -> Iterator
     """The rows that are not there yet: the quick presets and the small sets first."""
     pairs = [ALONE] + [(preset, prior) for preset in options.presets for prior in options.priors]
     for name in options.sets:
-        for preset, prior in pairs:
-            for scale in options.scales:
+        for scale in options.scales:
+            for preset, prior in pairs:
                 for seed in options.seeds if preset != "none" else options.seeds[:1]:
                     words = [f"prior={prior}", f"data={name}_{options.kernels}", f"scale={scale}", f"seed={seed}"]
                     words += [f"preset={preset}", "nonblind=usrnet"]
@@ -95,8 +95,8 @@ def mean(found: dict[Any, float]) -> float:
 
 def report(rows: Sequence[dict[str, str]]) -> str:
     """A table of means, and of differences on the same images to the spectral fit and to the same prior's faithful run."""
-    lines = ["| scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | less spectral: kernel, image |"]
-    lines[0] += " less faithful: kernel, image |"
+    lines = ["| scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | minus spectral: kernel, image |"]
+    lines[0] += " minus faithful: kernel, image |"
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for scale in sorted({row["scale"] for row in rows}):
         for preset, prior in methods(rows):
@@ -131,30 +131,38 @@ def compared(
 
 
 def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """A point a method and scale: mean accuracy over mean CPU seconds, on the images that the spectral fit has too."""
+    """A panel a scale and measure, a point a method: mean accuracy over mean CPU seconds, both over the method's images."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     scales = sorted({row["scale"] for row in rows})
-    shades = {scale: shade for scale, shade in zip(scales, ("tab:blue", "tab:orange", "tab:green"), strict=False)}
+    figure, axes = pyplot.subplots(2, len(scales), figsize=(10, 5.6), layout="constrained", sharex=True, squeeze=False)
     marks = {"none": "x", "draft": "o", "fast": "^", "faithful": "s"}
-    for axis, (column, label) in zip(axes, MEASURES.items(), strict=True):
-        for scale in scales:
+    priors = sorted({prior for _, prior in methods(rows)})
+    shades = {prior: f"C{place}" for place, prior in enumerate(priors)}
+    for panels, (column, label) in zip(axes, MEASURES.items(), strict=True):
+        panels[0].set_ylabel(label)
+        for axis, scale in zip(panels, scales, strict=True):
             for preset, prior in methods(rows):
                 found = values(rows, column, preset, prior, scale)
                 if found:
                     cost = mean(values(rows, "cpu_seconds", preset, prior, scale))
-                    axis.plot(cost, mean(found), marks[preset], color=shades[scale], ms=6, alpha=0.8)
-                    name = prior if preset == "none" else f"{prior} {preset}"
-                    axis.annotate(name, (cost, mean(found)), (4, 3), textcoords="offset points", fontsize=6)
-        axis.set(xlabel="CPU seconds an image", ylabel=label, xscale="log")
-        axis.grid(alpha=0.3)
-    handles = [pyplot.Line2D([], [], color=shades[scale], marker="o", ls="", label=f"x{scale}") for scale in scales]
-    handles += [pyplot.Line2D([], [], color="grey", marker=marks[preset], ls="", label=preset) for preset in PRESETS]
-    axes[0].legend(handles=handles, frameon=False, fontsize=7)
+                    axis.plot(cost, mean(found), marks[preset], color=shades[prior], ms=7, alpha=0.8)
+            axis.set(xscale="log", title=f"x{scale}" if column == "kernel_psnr" else "")
+            axis.grid(alpha=0.3)
+            axis.margins(0.15)
+    for axis in axes[1]:
+        axis.set_xlabel("CPU seconds an image")
+    shown = [(preset, prior) for preset, prior in methods(rows)]
+    handles = [
+        pyplot.Line2D(
+            [], [], color=shades[prior], marker=marks[preset], ls="", label=f"{prior} {preset}".removesuffix(" none")
+        )
+        for preset, prior in shown
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
     names = ", ".join(sorted({row["data"] for row in rows}))
     figure.suptitle(f"{names}; {rows[-1]['machine']}, {rows[-1]['threads']} thread", fontsize=9)
     figure.savefig(path, dpi=110)

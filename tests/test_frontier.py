@@ -1,0 +1,57 @@
+"""The frontier's report: means, paired differences on the images that both have, one spectral fit for all seeds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from experiments.bench import frontier
+from kernelsr.files import write_table
+
+
+def row(image: str, preset: str, prior: str, kernel: float, psnr: float, seed: int = 0) -> dict[str, object]:
+    place = dict(zip(frontier.PLACE, (image, "set5_aniso", 4, seed, preset, prior), strict=True))
+    made = {"machine": "a machine", "threads": 1}
+    return place | {"kernel_psnr": kernel, "psnr_nonblind": psnr, "cpu_seconds": 2.0} | made
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [row(image, "none", "spectral", 60.0 + place, 30.0) for place, image in enumerate("abcd")]
+    for seed in (0, 1):
+        rows += [row(image, "fast", "dkp", 61.0 + place + 2 * seed, 29.0, seed) for place, image in enumerate("abc")]
+    rows += [row(image, "faithful", "dkp", 59.0 + place, 28.0) for place, image in enumerate("abc")]
+    write_table(tmp_path / "rows.csv", rows)
+    return tmp_path / "rows.csv"
+
+
+def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(table: Path) -> None:
+    lines = frontier.report(frontier.known(table)).splitlines()
+    (fast,) = (line for line in lines if "| fast |" in line)
+    cells = [cell.strip() for cell in fast.strip("|").split("|")]
+    assert cells[:7] == ["x4", "fast", "dkp", "3", "63.00", "29.00", "2.0"]
+    assert cells[7] == "+2.00 [+2.00, +2.00], -1.00 [-1.00, -1.00]"  # of two seeds above the fit by 1 and 3
+    assert cells[8].startswith("+2.00 ")  # the faithful run's seed 0 only: 61 - 59
+    (spectral,) = (line for line in lines if "| spectral |" in line)
+    assert "| 4 | 61.50 | 30.00 |" in spectral
+
+
+def test_the_figure_is_drawn(table: Path, tmp_path: Path) -> None:
+    frontier.draw(frontier.known(table), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_what_the_table_has_is_not_computed_again(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        def __init__(self, name: str):
+            self.name = name
+
+    monkeypatch.setattr(frontier, "cases_of", lambda words, name, limit: [Named(image) for image in "abcde"])
+    monkeypatch.setattr(frontier, "scored", lambda words, case: {"words": words})
+    have = {tuple(str(line[key]) for key in frontier.PLACE) for line in frontier.known(table)}
+    settings = {"sets": ["set5"], "kernels": "aniso", "presets": ["fast"], "priors": ["dkp"], "scales": [4]}
+    options = argparse.Namespace(**settings, seeds=[0, 1], limit=None)
+    left = [(found["image"], found["preset"], found["seed"]) for found in frontier.rows_of(options, have)]
+    assert left == [("e", "none", 0), *((image, "fast", seed) for seed in (0, 1) for image in "de")]
