@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from kernelsr import priors, restorers, solvers
+from kernelsr.configure import compose_config, solve
 from kernelsr.degradation import degrade
 from kernelsr.memory import keep_freed_memory
 from kernelsr.problem import Problem, Progress
@@ -108,6 +109,18 @@ def test_bfloat16_ends_where_float32_does() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="restorer.precision is 'fp16'; choose float32, or bf16"):
         built(problem(2), precision="fp16")
+
+
+@pytest.mark.parametrize("restorer", ["dip", "full/dip"])
+def test_the_command_line_has_both_settings(restorer: str) -> None:
+    words = ["prior=gaussian", f"restorer={restorer}", "restorer.channels=8", "restorer.skip=4", "solver.steps=2"]
+    posed = problem(2, 24, dtype=torch.float32)
+    images = []
+    for more in ([], ["restorer.checkpoint=true"], ["restorer.precision=bf16", "restorer.checkpoint=true"]):
+        estimate = solve(compose_config([*words, "scale=2", *more]), posed, "image", lambda progress: None)
+        assert estimate.image is not None
+        images.append(estimate.image)
+    assert torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
 
 
 FAULTS = """
