@@ -140,7 +140,7 @@ def main() -> None:
     try:
         run_job()
     except (HydraException, OmegaConfBaseException) as error:
-        from kernelsr.configure import explained
+        from kernelsr.composition import explained
 
         said = explained(error)
         if "Could not override" in said and {"-m", "--multirun"} & set(sys.argv):
