@@ -16,7 +16,7 @@ import scipy.io
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from kernelsr import cli, results, runs
+from kernelsr import cli, results, runs, worker
 from kernelsr.jobs import Job
 from kernelsr.paths import CONF
 
@@ -274,9 +274,9 @@ def test_numbers_depend_on_neither_order_nor_company(photos, tmp_path):
 def test_what_is_installed_later_is_computed_beside_a_finished_estimate(photos, tmp_path, monkeypatch):
     cfg = configured("data=folder", f"data.folder={photos}", "data.only=c", *TINY)
     for installed in (False, True):
-        monkeypatch.setattr(runs, "available", lambda carrier, here=installed: here)
+        monkeypatch.setattr(worker, "available", lambda carrier, here=installed: here)
         monkeypatch.setattr(
-            runs, "_references", lambda cfg, case, here=installed: {"rows": [{"method": f"floor {here}"}]}
+            worker, "_references", lambda cfg, case, here=installed: {"rows": [{"method": f"floor {here}"}]}
         )
         runs.run(cfg, tmp_path / str(installed), job_of(), "")
         assert f"floor {installed}" in (tmp_path / str(installed) / "floors.csv").read_text()
