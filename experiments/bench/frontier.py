@@ -95,22 +95,23 @@ def mean(found: dict[Any, float]) -> float:
 
 def report(rows: Sequence[dict[str, str]]) -> str:
     """A table of means, and of differences on the same images to the spectral fit and to the same prior's faithful run."""
-    lines = ["| scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | minus spectral: kernel, image |"]
-    lines[0] += " minus faithful: kernel, image |"
-    lines.append("|---|---|---|---|---|---|---|---|---|")
-    for scale in sorted({row["scale"] for row in rows}):
-        for preset, prior in methods(rows):
-            kernel, image, cost = (values(rows, column, preset, prior, scale) for column in (*MEASURES, "cpu_seconds"))
+    lines = [
+        "| data | scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | minus spectral | minus faithful |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    for data, scale in sorted({(row["data"], row["scale"]) for row in rows}):
+        mine = [row for row in rows if row["data"] == data]
+        for preset, prior in methods(mine):
+            kernel, image, cost = (values(mine, column, preset, prior, scale) for column in (*MEASURES, "cpu_seconds"))
             if not kernel:
                 continue
             against = []
             for other in (ALONE, ("faithful", prior)):
-                pairs = [compared(rows, column, (preset, prior), other, scale) for column in MEASURES]
+                pairs = [compared(mine, column, (preset, prior), other, scale) for column in MEASURES]
                 against.append("" if (preset, prior) == other else ", ".join(pairs))
             numbers = f"{mean(kernel):.2f} | {mean(image):.2f} | {mean(cost):.1f}"
-            lines.append(
-                f"| x{scale} | {preset} | {prior} | {len({key[0] for key in kernel})} | {numbers} | {' | '.join(against)} |"
-            )
+            images = len({key[0] for key in kernel})
+            lines.append(f"| {data} | x{scale} | {preset} | {prior} | {images} | {numbers} | {' | '.join(against)} |")
     return "\n".join(lines)
 
 
