@@ -16,7 +16,7 @@ from cases import rng
 from PIL import Image
 from test_cli import PHOTOS, QUICK, configured, job_of, rows_of, start
 
-from kernelsr import configure, runs
+from kernelsr import composition, configure, runs
 from kernelsr.abreast import FULL_PIXELS, LANE_BYTES, MOST, PIXEL_BYTES, Lanes, Stopped, fitting, lanes_of
 from kernelsr.data import Scenario
 from kernelsr.files import locked
@@ -142,8 +142,8 @@ def test_building_holds_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configure, "_built", lambda *_: lambda *_: found.append(free()))
     cfg = configured("prior=softmax")
     configure.part(cfg, "prior", None, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(configure, "compose", lambda *_: found.append(free()))
-    configure.compose_config([])
+    monkeypatch.setattr(composition, "compose", lambda *_: found.append(free()))
+    composition.compose_config([])
     assert found == [False, False] and free()
 
 
