@@ -38,6 +38,10 @@ def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(ta
     assert "| 4 | 61.50 | 30.00 |" in spectral
 
 
+def test_only_images_that_all_methods_have_are_drawn(table: Path) -> None:
+    assert {line["image"] for line in frontier.shared(frontier.known(table))} == {"a", "b", "c"}
+
+
 def test_the_figure_is_drawn(table: Path, tmp_path: Path) -> None:
     frontier.draw(frontier.known(table), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000

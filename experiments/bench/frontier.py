@@ -131,8 +131,17 @@ def compared(
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
+def shared(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of images that all methods have at their scale, as means over different images do not compare."""
+    having: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for row in rows:
+        having.setdefault((row["scale"], row["data"], row["image"]), set()).add((row["preset"], row["prior"]))
+    every = {scale: set(methods([row for row in rows if row["scale"] == scale])) for scale, *_ in having}
+    return [row for row in rows if having[(row["scale"], row["data"], row["image"])] == every[row["scale"]]]
+
+
 def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """A panel a scale and measure, a point a method: mean accuracy over mean CPU seconds, both over the method's images."""
+    """A panel a scale and measure, a point a method: mean accuracy over mean CPU seconds on what all methods have."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -193,7 +202,7 @@ def main() -> None:
     rows = known(options.csv)
     print(report(rows))
     if options.figure:
-        draw(rows, options.figure)
+        draw(shared(rows), options.figure)
 
 
 if __name__ == "__main__":
