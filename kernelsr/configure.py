@@ -24,6 +24,7 @@ from kernelsr.learner import BUILDING, KernelPrior, Restorer
 from kernelsr.metrics import BASELINE, BOUND, FLOORS, Scoring
 from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
+from kernelsr.precision import multiplying
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.restorers.realesrgan import CARRIER, RealEsrgan
 
@@ -249,4 +250,6 @@ def estimate(
             raise ValueError(
                 f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre"
             )
-    return solve(compose_config([*words, *overrides]), problem, "image", on_step)
+    cfg = compose_config([*words, *overrides])
+    with multiplying(tf32=cfg.tf32):
+        return solve(cfg, problem, "image", on_step)

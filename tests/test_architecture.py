@@ -14,7 +14,7 @@ import kernelsr
 PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
-    {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours", "memory"},
+    {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours", "memory", "precision"},
     {"degradation", "second_order", "enlarge", "crops", "jobs"},
     {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},

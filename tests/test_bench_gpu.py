@@ -11,6 +11,7 @@ import torch
 from cases import uniform
 
 from experiments.bench import agreement, gpu
+from kernelsr.precision import multiplying
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {"channels": 4, "skip": 2}
@@ -89,6 +90,6 @@ def test_a_failing_image_ends_the_others_that_wait_for_it(monkeypatch: pytest.Mo
 
 def test_how_a_gpu_multiplies_is_put_back() -> None:
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    with agreement.multiplying(tf32=not before[0], search=not before[1]):
+    with multiplying(tf32=not before[0], search=not before[1]):
         assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (not before[0], not before[1])
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before

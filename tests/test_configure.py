@@ -13,7 +13,7 @@ from kernelsr.images import read_image
 from kernelsr.metrics import kernel_psnr
 from kernelsr.official import HERE
 from kernelsr.paths import CONF
-from kernelsr.problem import Problem
+from kernelsr.problem import Problem, Progress
 from kernelsr.restorers import Bicubic
 
 TINY = ["restorer.channels=8", "restorer.skip=4"]
@@ -217,3 +217,19 @@ def test_the_global_generator_is_left_alone(photo):
     before = torch.get_rng_state()
     kernelsr.estimate(photo, 4, "fkp", steps=1, overrides=TINY)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_python_multiplies_as_the_command_line_and_leaves_the_program_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU PyTorch's convolutions take TF32 unless told otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def watch(progress: Progress) -> None:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    image = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    kernelsr.estimate(image, 2, prior="gaussian", restorer="bicubic", steps=1, on_step=watch)
+    assert seen == [(False, False)]
+    assert torch.backends.cudnn.allow_tf32

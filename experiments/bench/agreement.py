@@ -8,8 +8,7 @@ counts that the CPU shows itself.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from kernelsr import priors, restorers, solvers
 from kernelsr.data import Scenario
 from kernelsr.metrics import kernel_psnr
 from kernelsr.official import find_image_set
+from kernelsr.precision import multiplying
 from kernelsr.problem import Problem, Progress
 
 SHORT = 10
@@ -34,18 +34,6 @@ PRIORS: dict[str, Callable[..., Any]] = {
     "fkp": lambda problem, rng: priors.Flow(problem, rng, start=2),
     "dkp": lambda problem, rng: priors.Dynamic(problem, rng, rehearsal=50),
 }
-
-
-@contextmanager
-def multiplying(*, tf32: bool = False, search: bool = False) -> Iterator[None]:
-    """How a GPU multiplies inside: with TF32's ten bits, and by the convolutions that a search finds fastest."""
-    cudnn, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark = tf32, tf32, search
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark = before
 
 
 def photograph(side: int) -> tuple[Problem, Tensor]:

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 
 from experiments.bench import measure, reference
-from experiments.bench.agreement import long_runs, multiplying, short_runs
+from experiments.bench.agreement import long_runs, short_runs
 from kernelsr import priors, restorers, results, runs, solvers
 from kernelsr.abreast import Lanes
 from kernelsr.configure import compose_config
 from kernelsr.jobs import Job
 from kernelsr.learner import BUILDING
 from kernelsr.meter import Meter
+from kernelsr.precision import multiplying
 from kernelsr.problem import Problem, Progress
 
 WARM = 10
