@@ -137,6 +137,7 @@ def test_an_older_row_says_its_data_in_its_command(
         ("fkp+dip", "experiment=dip_fkp nonblind=usrnet", "dip_fkp+usrnet"),
         ("dip_fkp", "experiment=dip_fkp prior=dkp solver=alternating", "dip_fkp prior=dkp solver=alternating"),
         ("dkp+dip", "prior=dkp prior@prior.base=softmax", "dkp+dip prior@prior.base=softmax"),
+        ("dkp@explained+usrnet fast", "preset=fast batch=2", "dkp@explained+usrnet fast"),
         ("floor: mean kernel", "experiment=dip_fkp solver.steps=3", "floor: mean kernel"),
         ("floor: bicubic", "prior=fkp scoring.border=16", "floor: bicubic scoring.border=16"),
         ("floor: bicubic", "nonblind=diffusion nonblind.steps=9", "floor: bicubic"),
