@@ -11,7 +11,19 @@ from collections.abc import Container, Iterable
 
 UNTOLD = ("progress", "resume", "cells", "shard", "batch", "references", "device", "data.only", "hydra", "track")
 """Settings that change no number of a row."""
-NAMED = ("data", "prior", "restorer", "nonblind", "start", "solver", "preset", "experiment", "protocol", "scale", "seed")
+NAMED = (
+    "data",
+    "prior",
+    "restorer",
+    "nonblind",
+    "start",
+    "solver",
+    "preset",
+    "experiment",
+    "protocol",
+    "scale",
+    "seed",
+)
 """Settings that a row's other columns say."""
 KERNEL_NOISE = ("data.family.noise", "data.family.level")
 IMAGE_NOISE = ("data.noise_std", "data.noise", "data.jpeg")

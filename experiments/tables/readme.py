@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.tables import speed
 from experiments.tables.differences import differences
 from experiments.tables.kinds import image_table, without_empty
 from experiments.tables.layout import Cell, Head, Table, markdown
@@ -145,23 +146,26 @@ def _demo(records: Sequence[Record]) -> Table | None:
     return image_table("", rows) if any(not row.floor for row in rows) else None
 
 
-def replaced(readme: str, text: str) -> str:
-    """README with other text between the markers.
+def replaced(readme: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """README with other text between two markers.
 
     Raises:
         ValueError: it has not both markers.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md has no place for the tables; write the lines {BEGIN} and {END} where they belong")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+    before, found, rest = readme.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"README.md has no place for the tables; write the lines {begin} and {end} where they belong")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def generated(readme: str, results: Path = RESULTS) -> tuple[str, list[str]]:
     """README as it ought to be, and what there is to say about the rows."""
     records, said = read([results])
-    return replaced(readme, section(records)), said
+    text = replaced(readme, section(records))
+    if (results / speed.FILE).is_file():
+        text = replaced(text, speed.speed(results), speed.BEGIN, speed.END)
+    return text, said
 
 
 def rewrite(readme: Path = README, results: Path = RESULTS) -> list[str]:
