@@ -44,7 +44,7 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     for name, value in (("seed", cfg.seed), ("solver.steps", cfg.solver.steps)):
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}; it must be a non-negative integer")
-    for name in ("resume", "references", "progress"):
+    for name in ("resume", "references", "progress", "tf32"):
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name} is {cfg[name]!r}; it is true or false")
     cases = list(scenario_of(cfg))

@@ -70,7 +70,7 @@ class Worker:
             if cell is None:
                 return False
             # They depend on data, non-blind restorer and what is installed, so that the methods of a sweep share them.
-            used = [settings[group] for group in ("data", "scale", "seed", "nonblind", "device", "scoring")]
+            used = [settings[name] for name in ("data", "scale", "seed", "nonblind", "device", "tf32", "scoring")]
             key = key_of("references", base, used, self.cfg.references, available(CARRIER))
             beside = cells.get(key, lambda part: _references(self.cfg, case) | {"made": self.made}, wait=True)
             assert beside is not None
@@ -151,4 +151,5 @@ def settings_of(cfg: DictConfig) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(name, None)
-    return {**settings, "device": device_of(cfg.device).type}
+    device = device_of(cfg.device).type
+    return {**settings, "device": device, "tf32": cfg.tf32 and device == "cuda"}

@@ -16,8 +16,9 @@ from cases import rng
 from PIL import Image
 from test_cli import PHOTOS, QUICK, configured, job_of, rows_of, start
 
-from kernelsr import composition, configure, runs
+from kernelsr import composition, configure, runs, worker
 from kernelsr.abreast import FULL_PIXELS, LANE_BYTES, MOST, PIXEL_BYTES, Lanes, Stopped, fitting, lanes_of
+from kernelsr.cells import Cell
 from kernelsr.data import Scenario
 from kernelsr.files import locked
 from kernelsr.learner import BUILDING, initialised_from
@@ -26,6 +27,7 @@ from kernelsr.results import put_rows, read_rows
 from kernelsr.worker import Worker
 
 CPU = torch.device("cpu")
+CELL = Cell("key", Path(), {}, found=True)
 COST = {"seconds", "peak_memory_mb", "date", "version"}
 
 
@@ -85,21 +87,23 @@ def test_threads_compute_with_as_many_threads_as_the_caller() -> None:
 
 
 def test_an_error_ends_what_the_others_do() -> None:
-    lanes, begun = Lanes(2, CPU), []
+    lanes, begun, stopped = Lanes(2, CPU), [], []
 
     def work(item: int) -> None:
         begun.append(item)
         if item == 1:
             raise FileNotFoundError("gone")
-        with pytest.raises(Stopped):
-            for _ in range(1000):
+        try:
+            for _ in range(300):
                 lanes.check()
                 time.sleep(0.01)
-        lanes.check()
+        except Stopped:
+            stopped.append(item)
+            raise
 
     with pytest.raises(FileNotFoundError, match="gone"):
         lanes.each(work, range(6))
-    assert len(begun) <= 3
+    assert len(begun) <= 3 and 0 in stopped
 
 
 def test_parts_are_built_one_at_a_time() -> None:
@@ -309,6 +313,31 @@ def test_the_time_left_is_shared_by_the_lanes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Overall, "seconds", [60.0])
     assert str(Overall(tmp_path, 5)) == "1/5 done, 4 left, 4 min"
     assert str(Overall(tmp_path, 5, 2)) == "1/5 done, 4 left, 2 min"
+
+
+def test_ten_bits_are_in_a_gpus_keys_and_in_no_cpus(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: dict[str, list[Any]] = {}
+
+    def key(device: str, tf32: str) -> list[Any]:
+        monkeypatch.setattr(worker, "device_of", lambda name: torch.device(device))
+        monkeypatch.setattr(worker, "key_of", lambda what, *parts: keys.setdefault(what, [what, *parts])[0])
+        monkeypatch.setattr(
+            worker.Cells, "get", lambda cells, key, make, *, wait: None if key == "references" else CELL
+        )
+        keys.clear()
+        cfg = configured(*words(photos, "prior=gaussian", tf32))
+        lanes = Lanes(1, CPU)
+        with pytest.raises(AssertionError):  # there are no references here
+            Worker(cfg, tmp_path, job_of(), {}, Overall(tmp_path, 1), lanes).take(
+                next(iter(Scenario(photos))), wait=True
+            )
+        return [keys["estimate"][1:], keys["references"][1:]]
+
+    estimate, references = zip(key("cuda", "tf32=false"), key("cuda", "tf32=true"), strict=True)
+    assert estimate[0] != estimate[1] and references[0] != references[1]
+    assert key("cpu", "tf32=false") == key("cpu", "tf32=true")
 
 
 def test_it_changes_no_number_and_no_key(photos: Path) -> None:

@@ -140,6 +140,22 @@ def test_it_ends_where_the_kernel_stands_still() -> None:
     assert steps_of(1.0) == 5
 
 
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [({"start": 76}, 8), ({"start": 0, "every": 30}, 3), ({"start": 0}, 1)],
+)
+def test_a_kernel_that_rests_by_its_priors_schedule_does_not_stand_still(settings: dict[str, int], ends: int) -> None:
+    posed, seen = problem(2), []
+    base = priors.Gaussian(posed, rng(), start=settings["start"])
+    base.every = settings.get("every", 1)
+    for prior in (base, priors.Repeated(posed, rng(), base=lambda *_: base)):
+        seen.clear()
+        solvers.alternating(
+            posed, prior, restorers.Bicubic(posed, rng()), steps=20, kernel_rest=0, still=1.0, on_step=seen.append
+        )
+        assert len(seen) == ends
+
+
 def test_the_late_kernels_are_averaged() -> None:
     posed = problem(2)
 
@@ -151,5 +167,9 @@ def test_the_late_kernels_are_averaged() -> None:
     last = [found(0.0, steps) for steps in (3, 4)]
     assert torch.equal(found(0.1), last[1])
     assert torch.allclose(found(0.5), (last[0] + last[1]) / 2, atol=1e-15) and not torch.equal(*last)
+    rested = Scripted(posed, [])
+    settings = {"steps": 4, "kernel_rest": 0.75, "kernel_steps": 2, "average": 1.0}
+    kernel = solvers.alternating(posed, rested, KnownImage(photograph(48)), **settings).kernel
+    assert torch.equal(kernel, rested())  # those of the rest do not count
     with pytest.raises(ValueError, match=r"average is 1\.5"):
         found(1.5)

@@ -207,6 +207,7 @@ def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_fail
         (["cells=null"], ["cells is None", "folder"]),
         (["cells=run.py"], ["cells is 'run.py'", "folder"]),
         (["resume=maybe"], ["resume is 'maybe'", "true or false"]),
+        (["tf32=maybe"], ["tf32 is 'maybe'", "true or false"]),
         (["device=abacus"], ["auto, cpu or cuda"]),
         (["hydra.run.dir=/dev/null/folder"], ["/dev/null/folder", "hydra.run.dir="]),
     ],

@@ -177,6 +177,17 @@ def test_with_the_true_image_the_explained_fit_finds_the_kernel_that_the_spectru
     assert kernel_psnr(found(1e4), true_kernel()) > kernel_psnr(fit, true_kernel()) + 10
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_an_image_of_one_edge_has_an_explained_fit_too(scale: int) -> None:
+    """Its likelihood is greatest at a bound of the search, where it does not fall off."""
+    lr = torch.zeros(1, 3, 24, 24)
+    lr[..., 12:] = 1
+    posed = Problem(lr, scale)
+    assert torch.linalg.eigvalsh(priors.Spectral(posed, rng()).precision).min() > 0.99 / 0.5**2
+    kernel = priors.Explained(posed, rng(), restorer=restorers.Usrnet, crop=None, evaluations=2)()
+    assert torch.isfinite(kernel).all()
+
+
 def test_the_explained_fit_refuses_what_explains_nothing() -> None:
     posed = Problem(uniform(1, 3, 32, 32), 2)
     with pytest.raises(ValueError, match="ignores the kernel"):

@@ -67,6 +67,9 @@ class Repeated(KernelPrior):
             kernel = (-distances / 2).softmax(0).view(1, 1, len(offset), len(offset))
         self.base.begin_at(kernel)
 
+    def duty(self, i: int) -> str:
+        return self.base.duty(i)
+
     def phase(self, i: int) -> Hashable:
         return self.base.phase(i)
 

@@ -139,7 +139,10 @@ class Whittle:
         return self.mean + self.spread * torch.from_numpy(best.x)
 
     def precision(self, unknowns: Tensor, weight: float) -> Tensor:
-        """How sharply (3, 3) the likelihood falls off about its summit along SHAPE, the other unknowns following."""
+        """How sharply (3, 3) the likelihood falls off about its summit along SHAPE, the other unknowns following.
+
+        Nowhere less than what is known beforehand does: at a bound of the search it may even rise.
+        """
 
         def deviance(unknowns: Tensor) -> Tensor:
             return weight * self.loss((unknowns - self.mean) / self.spread, weight)
@@ -147,7 +150,8 @@ class Whittle:
         curvature = torch.autograd.functional.hessian(deviance, unknowns)
         assert isinstance(curvature, Tensor)
         # The inverse's block is the covariance of SHAPE whatever the others are.
-        return torch.linalg.inv(torch.linalg.inv(curvature)[SHAPE, SHAPE])
+        values, axes = torch.linalg.eigh(torch.linalg.inv(torch.linalg.inv(curvature)[SHAPE, SHAPE]))
+        return (axes * values.clamp(min=self.spread[SHAPE].max() ** -2)) @ axes.T
 
     def _climbed(self, loss: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: float) -> OptimizeResult:
         start = torch.zeros_like(self.mean)

@@ -41,7 +41,8 @@ def alternating(
         kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
             and ``every`` count these.
         still: it ends where the kernel, once it moves, moves less than this share of its mass in an image step; 0: never.
-        average: the share of the steps, the last ones, whose kernels are averaged in the end; 0 takes the last kernel.
+        average: the share of the steps after that rest, the last ones, whose kernels are averaged in the end; 0 takes the
+            last kernel.
         on_step: called after each image step.
 
     Returns:
@@ -65,14 +66,17 @@ def alternating(
             if kernel_steps >= MANY:
                 error = Quadratic(image, problem, kernel)
             prior.advance(error)
-            for inner in range(kernel_steps):
+            turns = range((step - first) * kernel_steps, (step - first + 1) * kernel_steps)
+            for turn in turns:
                 kernel = prior()
                 loss = error(kernel)[0] + prior.penalty(kernel)
                 loss.backward()
-                prior.step((step - first) * kernel_steps + inner)
+                prior.step(turn)
+            late.append(prior().detach())
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
-        late.append(prior().detach())
-        if still and step >= first and (late[-1] - before).abs().sum() < 2 * still * before.abs().sum():
+        # While a prior rests by its own schedule, or gathers gradients, that it stands still tells nothing.
+        moves = step >= first and any(prior.duty(turn) == "move" for turn in turns)
+        if still and moves and (late[-1] - before).abs().sum() < 2 * still * before.abs().sum():
             break
     kept = late[-max(round(average * len(late)), 1) :]
     return Estimate(image, torch.cat(kept).mean(0, keepdim=True))
