@@ -188,7 +188,8 @@ def _hint(group: str, error: Exception) -> str:
     if "'str' object is not callable" in str(error):
         return "; a part inside a part is chosen with its group, as in prior@prior.base=inr"
     misplaced = group == "prior" and any(f"keyword argument '{name}'" in str(error) for name in ("family", "variances"))
-    return "; range= is for prior=dkp with Gaussian proposals (family aniso or iso)" if misplaced else ""
+    gaussian = "; range= is for prior=dkp with Gaussian proposals (family aniso or iso)"
+    return f"{gaussian}; under preset=faithful prior=full/dkp takes any" if misplaced else ""
 
 
 class SettingsError(ValueError):
@@ -232,7 +233,6 @@ def estimate(
     Raises:
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
-    refuse_two_schedules(preset, experiment)
     problem = Problem(read_image(image), scale, kernel_size, centre)
     choices: dict[str, str | int | None] = {
         "prior": prior,
@@ -250,6 +250,8 @@ def estimate(
             raise ValueError(
                 f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre"
             )
+    chosen = dict(word.split("=", 1) for word in [*words, *overrides] if "=" in word)
+    refuse_two_schedules(chosen.get("preset"), chosen.get("experiment"))
     cfg = compose_config([*words, *overrides])
     with multiplying(tf32=cfg.tf32):
         return solve(cfg, problem, "image", on_step)

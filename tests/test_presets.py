@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 import kernelsr
-from kernelsr import cli, priors, restorers, solvers
+from kernelsr import cli, configure, priors, restorers, solvers
 from kernelsr.configure import compose_config
 from kernelsr.crops import informative_crop, informative_window
 from kernelsr.degradation import degrade
@@ -43,12 +43,27 @@ def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
 
 @pytest.mark.parametrize(
     ("experiment", "prior"),
-    [("dip_fkp", "fkp"), ("dip_dkp", "dkp"), ("dip_softmax", "softmax"), ("double_dip", "double_dip")],
+    [
+        ("dip_fkp", "fkp"),
+        ("dip_dkp", "dkp"),
+        ("dip_softmax", "softmax"),
+        ("double_dip", "double_dip"),
+        ("dip_fkp", "full/fkp"),
+        ("dip_dkp", "full/dkp"),
+    ],
 )
 def test_faithful_is_the_papers_experiment_with_usrnet(experiment: str, prior: str) -> None:
     cfg, theirs = (compose_config(w) for w in (["preset=faithful", f"prior={prior}"], [f"experiment={experiment}"]))
     theirs.nonblind = cfg.nonblind
     assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(theirs, resolve=True)
+
+
+def test_faithful_takes_other_proposals_with_the_papers_prior() -> None:
+    words = ["preset=faithful", "prior=full/dkp", "restorer=dip", "family@prior.family=motion", "solver.steps=1"]
+    posed = Problem(uniform(1, 3, 24, 24), 2)
+    assert configure.solve(compose_config([*words, "scale=2", "prior.rehearsal=2"]), posed, "a", print).kernel.any()
+    with pytest.raises(ValueError, match="under preset=faithful prior=full/dkp takes any"):
+        configure.solve(compose_config(["prior=dkp", *words[:1], *words[2:]]), posed, "a", print)
 
 
 def test_a_preset_shows_in_the_methods_name() -> None:
@@ -59,6 +74,8 @@ def test_a_preset_shows_in_the_methods_name() -> None:
 def test_a_preset_beside_an_experiment_is_refused() -> None:
     with pytest.raises(ValueError, match="preset=fast and experiment=dip_fkp are two schedules"):
         kernelsr.estimate(np.zeros((24, 24, 3)), preset="fast", experiment="dip_fkp")
+    with pytest.raises(ValueError, match="preset=draft and experiment=dip_fkp are two schedules"):
+        kernelsr.estimate(np.zeros((24, 24, 3)), experiment="dip_fkp", overrides=["preset=draft"])
 
 
 def test_fast_makes_a_kernel_and_an_image() -> None:
