@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Have this process keep what it frees; True where the C library can, False (and nothing done) elsewhere.
 
     By default the GNU C library takes large blocks from the system and gives them back at once, so that each step of a
-    network pays for its hundred thousand fresh pages again: a fifth of a DIP step on a CPU. The process
+    network pays for its tens of thousands of fresh pages again: a fifth of a DIP step on a CPU. The process
     stays as large as its largest step until it ends.
     """
     try:

@@ -1,4 +1,4 @@
-"""Accuracy against CPU seconds of the presets: `python -m experiments.bench.frontier --presets draft fast --sets set5`.
+"""Accuracy against CPU seconds of the presets: `python -m experiments.bench.frontier CSV --presets draft fast --sets set5`.
 
 Every image is a row of a CSV, and what the CSV has is not computed again. `--report` computes nothing: it prints the means,
 the paired differences with their intervals, and draws the figure.
@@ -7,7 +7,6 @@ the paired differences with their intervals, and draws the figure.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench import measure
+from experiments.bench.scaling import known
 from kernelsr import metrics
 from kernelsr.configure import compose_config, scenario_of, scoring_of, solve
 from kernelsr.data import Case
@@ -66,13 +66,6 @@ def scored(words: Sequence[str], case: Case) -> Row:
     kept = {key: score[key] for key in ("kernel_psnr", "variance_error", "psnr_nonblind", "ssim_nonblind")}
     words = [word for word in words if word != "preset=none"]
     return kept | cost | {"command": f"python run.py {' '.join(words)} data.only={case.name}"} | measure.made()
-
-
-def known(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str, scale: str) -> dict[Any, float]:

@@ -19,8 +19,8 @@ from kernelsr.problem import Problem
 class Explained(KernelPrior):
     """The spectral fit, corrected by whether a restorer can explain y with it; nothing learns afterwards.
 
-    A network that was trained on true kernels leaves more of y unexplained the wider a kernel is than the true one: what y
-    has of high frequencies is then more than it ever saw behind such a blur. So of all Gaussians
+    A network that was trained on true kernels mostly leaves more of y unexplained with a kernel much wider than the true
+    one, perhaps as y then has more of high frequencies than it ever saw behind such a blur. So of all Gaussians
     counts/2 log |degrade(x(k), k) - y|^2 + d'Pd/2 is made least, x(k) the restorer's image, d the distance from the spectral
     fit in size, stretch and skew, P the precision that its likelihood gives them. A few steps of L-BFGS find it, as x(k)
     carries a gradient; on the most informative window, for nothing else of the image is needed.

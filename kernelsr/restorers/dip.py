@@ -82,7 +82,7 @@ class Scale(nn.Module):
         larger = F.interpolate(coarse, scale_factor=2, mode="bilinear")
         for part in (skip, larger):
             if part.requires_grad:
-                # Some channels of the joined gradient, with the others between them, take five times as long from here on.
+                # Some channels of the joined gradient, with the others between them, take several times as long from here on.
                 part.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return self.up(self.join(torch.cat([skip, larger[..., : skip.shape[2], : skip.shape[3]]], 1)))
 
