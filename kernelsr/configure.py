@@ -228,7 +228,8 @@ def estimate(
         on_step: called after each step with a ``Progress``.
 
     Returns:
-        image (1, C, sh, sw) and kernel (1, 1, K, K), on the CPU; with ``nonblind``, its image too.
+        image (1, C, sh, sw) and kernel (1, 1, K, K), on the CPU; with ``nonblind``, its image too. ``image`` is None where
+        only the kernel is sought, as with ``preset="fast"``, whose image is ``nonblind``.
 
     Raises:
         ValueError: the image or a setting cannot be used; it says why and what to do.

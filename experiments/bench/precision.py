@@ -7,9 +7,9 @@ paired differences with their 95 % intervals. Rows that the file has are not com
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,9 @@ def difference(rows: list[dict[str, str]], way: str, score: str) -> str:
 
 
 def main() -> None:
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path, help="of rows; what it has is not computed again")
+    path = parser.parse_args().csv
     keep_freed_memory()
     for case in Scenario(find_image_set("demo"), scale=2, rng="named", window=SIDE):
         for seed in SEEDS:
