@@ -60,7 +60,8 @@ def informative_window(image: Tensor, height: int, width: int) -> tuple[int, int
     """
     down, right = torch.gradient(image[0].detach().mean(0))
     products = torch.stack([down**2, down * right, right**2])
-    rows, mixed, columns = F.avg_pool2d(products, (height, width), stride=1)
+    # Along one axis after the other, which on a large image saves seconds.
+    rows, mixed, columns = F.avg_pool2d(F.avg_pool2d(products, (height, 1), stride=1), (1, width), stride=1)
     smallest = (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
     top, left = divmod(int(smallest.argmax()), smallest.shape[1])
     return top, left
