@@ -84,9 +84,9 @@ def gflop(run: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def gaps(ends: Sequence[float], skip: int = 1) -> list[float]:
-    """Seconds of each step from the times at which they ended, without the first ones, which warm up."""
-    return [later - earlier for earlier, later in zip(ends[skip - 1 :], ends[skip:], strict=False)]
+def gaps(ends: Sequence[float]) -> list[float]:
+    """Seconds of each step from the times at which they ended, without the first one, which warms up."""
+    return [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
