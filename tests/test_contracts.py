@@ -372,7 +372,7 @@ def test_a_nonblind_restorer_is_the_restorer_of_that_name(name: str) -> None:
     assert "_target_" in after and OmegaConf.to_container(inside) == OmegaConf.to_container(after)
 
 
-@pytest.mark.parametrize("name", yamls("start"))
+@pytest.mark.parametrize("name", [name for name in yamls("start") if name != "explained"])  # which is a start only
 def test_a_start_is_the_prior_of_that_name(name: str) -> None:
     there, prior = composed([f"start={name}"]).start, composed([f"prior={name}"]).prior
     assert dict(there).items() <= dict(prior).items()
