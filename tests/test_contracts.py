@@ -347,6 +347,8 @@ def test_every_group_has_a_test() -> None:
         "adversary",
         "hydra",  # tests/test_launchers.py
         "protocol",  # tests/test_protocols.py
+        "preset",  # tests/test_presets.py
+        "schedule",  # there too
         "range",
         "data",
         "family",
