@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.tables import speed
 from experiments.tables.differences import differences
-from experiments.tables.kinds import image_table, without_empty
+from experiments.tables.kinds import ablation, image_table, robustness, without_empty
 from experiments.tables.layout import Cell, Head, Table, markdown
 from experiments.tables.lines import Group, groups_of, heads, metrics, order
 from experiments.tables.notes import MADE, notes, place_of
@@ -34,10 +34,13 @@ def section(records: Sequence[Record]) -> str:
     set5 = {family: [row for row in clean if row.data == f"set5_{family}"] for family in ("aniso", "motion")}
     whole = {family: _methods_on_all_images(rows) for family, rows in set5.items()}
     spectral = [row for row in records if row.method.startswith(("spectral+wiener", *BESIDE)) and row.family == "aniso"]
+    x4 = [row for row in records if (row.data, row.scale, row.floor) == ("set5_aniso", 4, False) and _a_loop(row.method)]
     parts = [
         ("Set5, Gaussian kernels", by_scale(whole["aniso"], "variance_error")),
         ("Set5, linear motion", by_scale(whole["motion"], "kernel_psnr")),
         ("Set5, paired differences", _paired(whole["aniso"] + whole["motion"])),
+        ("Set5 at x4, with noise", robustness(x4)),
+        ("Set5 at x4: prior, dynamic, start", ablation(x4)),
         ("Set5 butterfly at x4, whole schedules beside the authors' code", _alone(set5["aniso"], "butterfly")),
         ("The spectral fit on larger sets, and with noise", over_sets(spectral)),
         ("The four bundled photographs", _demo(clean)),
@@ -108,6 +111,12 @@ def _methods_on_all_images(records: Sequence[Record]) -> list[Record]:
     usual = {_prior(name) for _, name in names if "=" not in name}
     names = {(place, name) for place, name in names if "=" not in name or _prior(name) not in usual}
     return [row for row in records if ((row.data, row.noise, row.scale), row.method) in names]
+
+
+def _a_loop(method: str) -> bool:
+    """Whether it is one of the methods that the ablation compares: with USRNet, and with no setting but DKP's base."""
+    name, *settings = method.split(" ")
+    return "+usrnet" in name and all(word == "direct" or word.startswith("prior@prior.base=") for word in settings)
 
 
 def _prior(method: str) -> str:
