@@ -6,7 +6,10 @@ from pathlib import Path
 
 from experiments.tables import speed
 
-HEAD = "date,commit,machine,torch,threads,variant,side,channels,step_seconds,faster,gflop,gflops,matmul_gflops,share,peak_mb\n"
+HEAD = (
+    "date,commit,machine,torch,threads,variant,side,channels,step_seconds,faster,gflop,gflops,matmul_gflops,share,"
+    "peak_mb\n"
+)
 
 
 def row(variant: str, seconds: float, faster: float, side: int = 252, channels: int = 128, machine: str = "A") -> str:

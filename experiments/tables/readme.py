@@ -34,7 +34,9 @@ def section(records: Sequence[Record]) -> str:
     set5 = {family: [row for row in clean if row.data == f"set5_{family}"] for family in ("aniso", "motion")}
     whole = {family: _methods_on_all_images(rows) for family, rows in set5.items()}
     spectral = [row for row in records if row.method.startswith(("spectral+wiener", *BESIDE)) and row.family == "aniso"]
-    x4 = [row for row in records if (row.data, row.scale, row.floor) == ("set5_aniso", 4, False) and _a_loop(row.method)]
+    x4 = [
+        row for row in records if (row.data, row.scale, row.floor) == ("set5_aniso", 4, False) and _a_loop(row.method)
+    ]
     parts = [
         ("Set5, Gaussian kernels", by_scale(whole["aniso"], "variance_error")),
         ("Set5, linear motion", by_scale(whole["motion"], "kernel_psnr")),
