@@ -146,7 +146,7 @@ def destination(cfg: DictConfig, family: KernelFamily, choice: str, problem: Pro
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train_flow")
 def main(cfg: DictConfig) -> None:
-    # The products of a hundred kernels are too small to share: two threads wait for one another three times as long.
+    # The products of a hundred kernels are too small to share: threads would wait for one another most of the time.
     torch.set_num_threads(1)
     try:
         run(cfg)

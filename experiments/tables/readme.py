@@ -35,7 +35,7 @@ def section(records: Sequence[Record]) -> str:
     whole = {family: _methods_on_all_images(rows) for family, rows in set5.items()}
     spectral = [row for row in records if row.method.startswith(("spectral+wiener", *BESIDE)) and row.family == "aniso"]
     x4 = [
-        row for row in records if (row.data, row.scale, row.floor) == ("set5_aniso", 4, False) and _a_loop(row.method)
+        row for row in records if (row.data, row.scale, row.floor) == ("set5_aniso", 4, False) and _compared(row.method)
     ]
     parts = [
         ("Set5, Gaussian kernels", by_scale(whole["aniso"], "variance_error")),
@@ -115,7 +115,7 @@ def _methods_on_all_images(records: Sequence[Record]) -> list[Record]:
     return [row for row in records if ((row.data, row.noise, row.scale), row.method) in names]
 
 
-def _a_loop(method: str) -> bool:
+def _compared(method: str) -> bool:
     """Whether it is one of the methods that the ablation compares: with USRNet, and with no setting but DKP's base."""
     name, *settings = method.split(" ")
     return "+usrnet" in name and all(word == "direct" or word.startswith("prior@prior.base=") for word in settings)
