@@ -286,6 +286,14 @@ def test_variances_of_lines_are_no_column(tmp_path: Path) -> None:
     assert "var%" not in table.splitlines()[0] and "nan" not in table and "nan" not in page
 
 
+def test_the_headline_of_a_method_without_an_image_of_its_own_is_the_non_blind_one(tmp_path: Path) -> None:
+    """As with preset=fast."""
+    add(tmp_path, "a", psnr=None, ssim=None, psnr_nonblind=31.25, ssim_nonblind=0.9)
+    page = write_report(tmp_path, title="A run", settings=SETTINGS).read_text()
+    headline = page.partition('<dl class="key">')[2].partition("</dl>")[0]
+    assert "<dt>PSNR, non-blind</dt>" in headline and "31.25" in headline
+
+
 def test_a_sweeps_table_has_for_each_data_set_the_columns_that_mean_something_there() -> None:
     rows = [{"image": "a", "method": "m", "psnr": 20.0, "variance_error": 0.5, "error": ""}]
     lines = [{**rows[0], "variance_error": math.nan}]
