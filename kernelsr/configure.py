@@ -89,8 +89,8 @@ def solve(
     prior = part(cfg, "prior", problem, rng)
     assert isinstance(prior, KernelPrior)
     # A start is quick, and sees the whole image.
-    if start := part(cfg, "start", whole, generator(cfg.seed, name, "start")):
-        prior.begin_at(start().detach())
+    if isinstance(start := part(cfg, "start", whole, generator(cfg.seed, name, "start")), KernelPrior):
+        prior.follow(start)
     restorer = part(cfg, "restorer", problem, rng)
     on_built(prior, restorer)
     # Here and not when its turn comes, so that one that cannot be built fails before the solver's minutes. It has a generator

@@ -73,10 +73,12 @@ class KernelPrior(Learner):
     """A point among kernels, moved by the loss.
 
     ``passes`` is how many equal degradations at x2 the whole one is thought to be: 1, unless the prior is made so
-    (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits.
+    (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits. ``holding`` is the penalty of the start
+    that holds the loop to where it began, if one does.
     """
 
     passes: int = 1
+    holding: Callable[[Tensor], Tensor] | None = None
     fit_lr: float = 1e-2
 
     @abstractmethod
@@ -88,8 +90,13 @@ class KernelPrior(Learner):
         return self
 
     def penalty(self, kernel: Tensor) -> Tensor:
-        """A term of the loss for this kernel. Default: none."""
+        """The prior's own term of the loss for this kernel. Default: none."""
         return kernel.new_zeros(())
+
+    def penalties(self, kernel: Tensor) -> Tensor:
+        """What solvers add to the loss: the prior's penalty and, where a start holds it, that one's."""
+        own = self.penalty(kernel)
+        return own if self.holding is None else own + self.holding(kernel)
 
     def advance(self, misfit: Misfit) -> None:
         """Listen to the image before the step (DKP's Monte-Carlo step): what the host does for it, then the device."""
@@ -101,6 +108,11 @@ class KernelPrior(Learner):
 
     def listen(self, misfit: Misfit) -> None:
         """The device's part, after ``prepare``. Default: silent."""
+
+    def follow(self, start: KernelPrior) -> None:
+        """Begin where another prior is, and be held there by its penalty."""
+        self.begin_at(start().detach())
+        self.holding = start.penalty
 
     def begin_at(self, kernel: Tensor) -> None:
         """Put the prior at a kernel (1, 1, K, K), or as near as it comes. Default: a fit of what it learns, by Adam.

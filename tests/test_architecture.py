@@ -18,6 +18,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"degradation", "second_order", "enlarge", "crops", "jobs"},
     {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},
+    {"beliefs"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
     {"legacy", "data", "metrics", "flags"},
@@ -51,7 +52,6 @@ UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
 }
 BETWEEN_PARTS = {
-    ("priors/explained", "priors/spectral"),  # which it corrects
     ("priors/dynamic", "priors/network"),  # DKP's kernel network, the default of what is made dynamic
 }
 HYDRA = {"composition", "configure", "worker", "runs", "cli"}

@@ -187,7 +187,9 @@ def test_with_the_true_image_the_explained_fit_finds_the_kernel_that_the_spectru
 
     def found(counts: float) -> Tensor:
         settings = {"counts": counts, "crop": None, "evaluations": 60}
-        return priors.Explained(posed, rng(), restorer=lambda problem, rng: Following(image), **settings)()
+        return priors.Explained(
+            posed, rng(), fit=priors.Spectral, restorer=lambda problem, rng: Following(image), **settings
+        )()
 
     fit = priors.Spectral(posed, rng())()
     assert torch.allclose(found(1e-9), fit, atol=1e-7)
@@ -200,16 +202,16 @@ def test_an_image_of_one_edge_has_an_explained_fit_too(scale: int) -> None:
     lr = torch.zeros(1, 3, 24, 24)
     lr[..., 12:] = 1
     posed = Problem(lr, scale)
-    assert torch.linalg.eigvalsh(priors.Spectral(posed, rng()).precision).min() > 0.99 / 0.5**2
-    kernel = priors.Explained(posed, rng(), restorer=restorers.Usrnet, crop=None, evaluations=2)()
+    assert torch.linalg.eigvalsh(priors.Spectral(posed, rng()).belief.precision).min() > 0.99 / 0.5**2
+    kernel = priors.Explained(posed, rng(), fit=priors.Spectral, restorer=restorers.Usrnet, crop=None, evaluations=2)()
     assert torch.isfinite(kernel).all()
 
 
 def test_the_explained_fit_refuses_what_explains_nothing() -> None:
     posed = Problem(uniform(1, 3, 32, 32), 2)
     with pytest.raises(ValueError, match="ignores the kernel"):
-        priors.Explained(posed, rng(), restorer=lambda p, r: KnownImage(photograph(64)), crop=None)
+        priors.Explained(posed, rng(), fit=priors.Spectral, restorer=lambda p, r: KnownImage(photograph(64)), crop=None)
     with pytest.raises(ValueError, match="Dip learns"):
-        priors.Explained(posed, rng(), restorer=partial(restorers.Dip, channels=8), crop=None)
+        priors.Explained(posed, rng(), fit=priors.Spectral, restorer=partial(restorers.Dip, channels=8), crop=None)
     with pytest.raises(ValueError, match="counts is 0"):
-        priors.Explained(posed, rng(), restorer=restorers.Usrnet, counts=0)
+        priors.Explained(posed, rng(), fit=priors.Spectral, restorer=restorers.Usrnet, counts=0)

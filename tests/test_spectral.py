@@ -11,9 +11,10 @@ from cases import normal, photograph, problem, rng
 from torch import Tensor
 
 from kernelsr import degradation, families, kernels, metrics
+from kernelsr.beliefs import covariance_of, gaussian
 from kernelsr.configure import compose_config, solve
 from kernelsr.priors import Spectral, spectral
-from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle, covariance, gaussian, periodogram
+from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle, periodogram
 from kernelsr.problem import EIGHT_BITS, Problem
 
 SHAPES = {2: (0.7, 0.5, -0.4), 4: (1.2, -0.4, 0.4)}  # logarithm of the covariance
@@ -32,7 +33,7 @@ def field(scale: int, side: int, slope: float, seed: int) -> Tensor:
 def observed(scale: int, seed: int, noise: float = 0.01, side: int = 192) -> tuple[Tensor, Tensor]:
     """y of a random image and a Gaussian kernel, and the kernel."""
     blank = problem(scale)
-    kernel = gaussian(covariance(torch.tensor(SHAPES[scale], dtype=torch.float64)), blank)
+    kernel = gaussian(covariance_of(torch.tensor(SHAPES[scale], dtype=torch.float64)), blank)
     lr = degradation.degrade(field(scale, side, -2.5, seed), kernel, scale)
     return lr + noise * normal(*lr.shape, seed=seed + 100), kernel
 
@@ -92,12 +93,12 @@ def test_what_is_known_beforehand_is_the_protocols(monkeypatch: pytest.MonkeyPat
 
 def test_the_covariance_is_the_exponential() -> None:
     values = torch.tensor([0.4, 0.6, -0.7], dtype=torch.float64)
-    principal = torch.linalg.eigvalsh(covariance(values)).log()
+    principal = torch.linalg.eigvalsh(covariance_of(values)).log()
     stretch = math.hypot(0.6, 0.7)
     torch.testing.assert_close(principal, torch.tensor([0.4 - stretch, 0.4 + stretch], dtype=torch.float64))
     wide = problem(2, 40, kernel_size=41, centre="aligned")
-    kernel = gaussian(covariance(values), wide)
-    torch.testing.assert_close(kernels.moments(kernel)[0], covariance(values), rtol=1e-3, atol=1e-3)
+    kernel = gaussian(covariance_of(values), wide)
+    torch.testing.assert_close(kernels.moments(kernel)[0], covariance_of(values), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(kernels.centroid(kernel)[0], torch.full((2,), 20.5).double())
 
 

@@ -1,4 +1,4 @@
-"""A Gaussian kernel that the spectrum makes likely, and with which a restorer's image explains y."""
+"""A Gaussian kernel that is believed in, and with which a restorer's image explains y."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian
 from kernelsr.crops import informative_crop
 from kernelsr.degradation import degrade
-from kernelsr.learner import KernelPrior, Restorer
-from kernelsr.priors.spectral import Spectral, covariance, gaussian
+from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
 
 
-class Explained(KernelPrior):
-    """The spectral fit, corrected by whether a restorer can explain y with it; nothing learns afterwards.
+class Explained(Believed):
+    """A belief corrected by whether a restorer can explain y with it; nothing learns afterwards.
 
     A network that was trained on true kernels mostly leaves more of y unexplained with a kernel much wider than the true
     one, perhaps as y then has more of high frequencies than it ever saw behind such a blur. So of all Gaussians
-    counts/2 log |degrade(x(k), k) - y|^2 + d'Pd/2 is made least, x(k) the restorer's image, d the distance from the spectral
-    fit in size, stretch and skew, P the precision that its likelihood gives them. A few steps of L-BFGS find it, as x(k)
-    carries a gradient; on the most informative window, for nothing else of the image is needed.
+    counts/2 log |degrade(x(k), k) - y|^2 + d'Pd/2 is made least, x(k) the restorer's image, d the distance from the belief's
+    mean in size, stretch and skew, P its precision. A few steps of L-BFGS find it, as x(k) carries a gradient; on the most
+    informative window, for nothing else of the image is needed.
 
     Args:
+        fit: (problem, rng) -> the one whose belief it is, such as Spectral.
         restorer: (problem, rng) -> the network, differentiable in the kernel, frozen.
         counts: how many independent Gaussian numbers the unexplained rest is thought to be.
         crop: side of the window, HR pixels; None takes the whole image.
         evaluations: of the restorer, at most about so many.
+        weight: of the penalty that holds a loop to the result.
 
     Raises:
         ValueError: the restorer learns, or ignores the kernel; counts or evaluations are not positive.
@@ -40,27 +42,30 @@ class Explained(KernelPrior):
         problem: Problem,
         rng: torch.Generator,
         *,
+        fit: Callable[[Problem, torch.Generator], Believed],
         restorer: Callable[[Problem, torch.Generator], Restorer],
         counts: float = 30.0,
         crop: int | None = 192,
         evaluations: int = 8,
+        weight: float = 0.0,
     ):
         super().__init__()
         for name, value in (("counts", counts), ("evaluations", evaluations)):
             if value <= 0:
-                raise ValueError(f"{name} is {value}; it must be positive, or choose start=spectral")
-        fit = Spectral(problem, rng)
+                raise ValueError(f"{name} is {value}; it must be positive, or begin at the fit alone")
+        belief = fit(problem, rng).belief
+        mean, precision = belief.mean[0], belief.precision[0]
         part = problem if crop is None else informative_crop(problem, crop)
         network = restorer(part, rng)
         if network.optimizer is not None:
             raise ValueError(
                 f"{type(network).__name__} learns, and a quick look needs a network that is trained; usrnet is"
             )
-        # In units of what the spectrum leaves open, along the axes of its precision.
-        unit = torch.linalg.inv(torch.linalg.cholesky(fit.precision)).T
+        # In units of what the belief leaves open, along the axes of its precision.
+        unit = torch.linalg.inv(torch.linalg.cholesky(precision)).T
 
         def kernel_at(place: Tensor) -> Tensor:
-            return gaussian(covariance(fit.shape + unit @ place), part)
+            return gaussian(covariance_of(mean + unit @ place), part)
 
         def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
             point = torch.tensor(place, requires_grad=True)
@@ -74,7 +79,4 @@ class Explained(KernelPrior):
             return total.item(), gradient.numpy()
 
         found = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", options={"maxfun": evaluations})
-        self.register_buffer("kernel", kernel_at(torch.from_numpy(found.x)).to(problem.lr))
-
-    def forward(self) -> Tensor:
-        return self.get_buffer("kernel")
+        self.believe(Belief((mean + unit @ torch.from_numpy(found.x))[None], belief.precision), problem, weight)

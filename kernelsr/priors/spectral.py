@@ -13,9 +13,8 @@ import torch
 from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
-from kernelsr import kernels
+from kernelsr.beliefs import Belief, Believed, covariance_of
 from kernelsr.families import fkp_variances
-from kernelsr.learner import KernelPrior
 from kernelsr.problem import EIGHT_BITS, Problem
 
 PHOTOGRAPHS = {
@@ -34,15 +33,15 @@ SHAPE, NOISE = slice(5, 8), 8  # where the unknowns of the kernel stand after th
 REACH = 7.0  # how many spreads an unknown may lie from its mean
 
 
-class Spectral(KernelPrior):
+class Spectral(Believed):
     """The Gaussian that explains y's spectrum best, together with a power law for the image; nothing learns afterwards.
 
     The periodogram of y is expected to be the mean over the s*s aliases of |H|^2 S, plus the noise: H of a Gaussian kernel of
     any covariance, S of a photograph. Its Whittle likelihood times what is known beforehand of all unknowns is maximised by
     L-BFGS in float64. The kernel's position is the convention's: a spectrum tells none.
 
-    ``slope`` and ``noise_std`` are what it found besides; ``shape`` (3,) is the kernel's size, stretch and skew (see
-    ``covariance``), and ``precision`` (3, 3) how surely these are known.
+    ``belief`` is about the kernel's shape, its precision that of the likelihood; ``slope`` and ``noise_std`` are what it
+    found besides.
 
     Args:
         trust: how many independent numbers a pixel of y is worth. It would be 1/2 were photographs Gaussian and their
@@ -50,6 +49,7 @@ class Spectral(KernelPrior):
         window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
         spread: how well the kernel is known beforehand, about an isotropic one of the FKP range: standard deviation of the
             logarithm of its mean variance, and of the two components of its stretch.
+        weight: of the penalty that holds a loop to the belief.
 
     Raises:
         ValueError: the window is too small for a spectrum, or trust or spread is not positive.
@@ -63,6 +63,7 @@ class Spectral(KernelPrior):
         trust: float = 0.05,
         window: int = 32,
         spread: tuple[float, float] = (0.5, 0.35),
+        weight: float = 0.0,
     ):
         super().__init__()
         if window < 8:
@@ -76,14 +77,11 @@ class Spectral(KernelPrior):
         size = math.log(sum(fkp_variances(problem.scale)) / 2) - 0.2
         kernel = {"size": (size, spread[0]), "stretch": (0.0, spread[1]), "skew": (0.0, spread[1])}
         noise = {"noise": (2 * math.log(max(problem.noise_std, EIGHT_BITS)), 2.0)}
-        likelihood, weight = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise), trust * grey.numel()
-        unknowns = likelihood.fit(weight)
+        likelihood, numbers = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise), trust * grey.numel()
+        unknowns = likelihood.fit(numbers)
         self.slope, self.noise_std = unknowns[1].item(), (unknowns[NOISE] / 2).exp().item()
-        self.register_buffer("kernel", gaussian(covariance(unknowns[SHAPE]), problem).to(problem.lr))
-        self.shape, self.precision = unknowns[SHAPE], likelihood.precision(unknowns, weight)
-
-    def forward(self) -> Tensor:
-        return self.get_buffer("kernel")
+        precision = likelihood.precision(unknowns, numbers)
+        self.believe(Belief(unknowns[None, SHAPE], precision[None]), problem, weight)
 
 
 class Whittle:
@@ -114,7 +112,7 @@ class Whittle:
 
     def expected(self, unknowns: Tensor) -> Tensor:
         """M, the periodogram that the unknowns lead to."""
-        (down, mixed), (_, right) = covariance(unknowns[SHAPE])
+        (down, mixed), (_, right) = covariance_of(unknowns[SHAPE])
         coefficients = torch.cat([unknowns[: SHAPE.start], torch.stack([down, mixed, right])])
         return (self.features @ coefficients).exp().mean(1) + unknowns[NOISE].exp()
 
@@ -181,19 +179,3 @@ def _starts(size: int, window: int) -> list[int]:
     """Where windows begin that overlap by half or a little more, the first and the last at the borders."""
     count = math.ceil(2 * (size - window) / window) + 1
     return torch.linspace(0, size - window, count, dtype=torch.float64).round().long().tolist()
-
-
-def covariance(shape: Tensor) -> Tensor:
-    """The covariance (2, 2) with the logarithm [[size + stretch, skew], [skew, size - stretch]]."""
-    size, stretch, skew = shape
-    turned = torch.stack([torch.stack([size + stretch, skew]), torch.stack([skew, size - stretch])])
-    return torch.linalg.matrix_exp(turned)
-
-
-def gaussian(covariance: Tensor, problem: Problem) -> Tensor:
-    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre."""
-    place = torch.arange(problem.kernel_size, dtype=covariance.dtype)
-    place = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
-    offset = torch.cartesian_prod(place, place)
-    distance = (offset @ torch.linalg.inv(covariance) * offset).sum(1)
-    return (-distance / 2).softmax(0).view(1, 1, problem.kernel_size, problem.kernel_size)

@@ -69,7 +69,7 @@ def alternating(
             turns = range((step - first) * kernel_steps, (step - first + 1) * kernel_steps)
             for turn in turns:
                 kernel = prior()
-                loss = error(kernel)[0] + prior.penalty(kernel)
+                loss = error(kernel)[0] + prior.penalties(kernel)
                 loss.backward()
                 prior.step(turn)
             late.append(prior().detach())

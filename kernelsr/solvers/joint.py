@@ -93,7 +93,7 @@ def _step(
     kernel = prior()
     lr, y = seen(degrade(image, kernel, s)), seen(y)
     data = 1 - ssim(lr, y) if step < ssim_steps else mse_loss(lr, y)
-    loss = data + restorer.penalty(image) + prior.penalty(kernel)
+    loss = data + restorer.penalty(image) + prior.penalties(kernel)
     loss.backward()
     restorer.step(step)
     prior.step(step)

@@ -1,0 +1,101 @@
+"""What is believed of a Gaussian kernel: a Gaussian over its shape, and the kernel prior of those who believe so.
+
+A kernel's *shape* is (size, stretch, skew), its covariance in HR pixels squared having the logarithm
+[[size + stretch, skew], [skew, size - stretch]] in (row, column): any three numbers are a covariance, and an error of e in
+one of them is an error of 100 e % in a variance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernelsr import kernels
+from kernelsr.learner import KernelPrior
+from kernelsr.problem import Problem
+
+
+class Belief(NamedTuple):
+    """A Gaussian over shapes: mean (n, 3) and precision (n, 3, 3)."""
+
+    mean: Tensor
+    precision: Tensor
+
+    def log_prob(self, shape: Tensor) -> Tensor:
+        """Log-density (n,) of shapes (n, 3)."""
+        error = shape - self.mean
+        distance = torch.einsum("ni,nij,nj->n", error, self.precision, error)
+        return 0.5 * (torch.logdet(self.precision) - distance - 3 * math.log(2 * math.pi))
+
+    def spread(self) -> Tensor:
+        """Standard deviations (n, 3) of size, stretch and skew."""
+        return torch.linalg.inv(self.precision).diagonal(dim1=1, dim2=2).sqrt()
+
+
+class Believed(KernelPrior):
+    """The kernel that a belief about its shape has for its mean; nothing learns.
+
+    As a start it may also hold the loop: its penalty is ``weight`` times d'Pd/2, P the belief's precision and d the
+    distance of a kernel's shape from the mean, so that the loop is held as firmly as the shape is known. d is that of
+    the Gaussian which is next to the kernel to first order: what no Gaussian is near to, a pedestal or grain, costs nothing.
+
+    Args:
+        belief: about one shape, in HR pixels.
+        weight: of the penalty, beside a mean squared error of images in [0, 1].
+    """
+
+    belief: Belief
+    weight: float = 0.0
+
+    def believe(self, belief: Belief, problem: Problem, weight: float = 0.0) -> None:
+        """Take a belief; to be called once, by the constructor."""
+        if weight < 0:
+            raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
+        self.belief = Belief(*(part.detach().cpu().double() for part in belief))
+        self.weight = weight
+
+        def kernel(shape: Tensor) -> Tensor:
+            return gaussian(covariance_of(shape), problem)
+
+        mean = self.belief.mean[0]
+        slopes = torch.autograd.functional.jacobian(kernel, mean)
+        assert isinstance(slopes, Tensor)
+        self.register_buffer("kernel", kernel(mean).to(problem.lr))
+        self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))
+        self.register_buffer("precision", self.belief.precision[0].to(problem.lr))
+
+    def forward(self) -> Tensor:
+        return self.get_buffer("kernel")
+
+    def penalty(self, kernel: Tensor) -> Tensor:
+        if not self.weight:
+            return super().penalty(kernel)
+        d = self.get_buffer("distance") @ (kernel - self()).flatten()
+        return self.weight * (d @ self.get_buffer("precision") @ d) / 2
+
+
+def covariance_of(shape: Tensor) -> Tensor:
+    """The covariances (..., 2, 2) of shapes (..., 3)."""
+    size, stretch, skew = shape.unbind(-1)
+    rows = torch.stack([size + stretch, skew], -1), torch.stack([skew, size - stretch], -1)
+    return torch.linalg.matrix_exp(torch.stack(rows, -2))
+
+
+def shape_of(covariance: Tensor) -> Tensor:
+    """The shapes (n, 3) of covariances (n, 2, 2), as their logarithms."""
+    values, axes = torch.linalg.eigh(covariance)
+    logarithm = axes @ torch.diag_embed(values.log()) @ axes.mT
+    down, right = logarithm[:, 0, 0], logarithm[:, 1, 1]
+    return torch.stack([(down + right) / 2, (down - right) / 2, logarithm[:, 0, 1]], 1)
+
+
+def gaussian(covariance: Tensor, problem: Problem) -> Tensor:
+    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre."""
+    place = torch.arange(problem.kernel_size, dtype=covariance.dtype)
+    place = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+    offset = torch.cartesian_prod(place, place)
+    distance = (offset @ torch.linalg.inv(covariance) * offset).sum(1)
+    return (-distance / 2).softmax(0).view(1, 1, problem.kernel_size, problem.kernel_size)
