@@ -55,7 +55,7 @@ class Believed(KernelPrior):
         if weight < 0:
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
-        self.weight = weight
+        self.weight, self.holds = weight, weight > 0
 
         def kernel(shape: Tensor) -> Tensor:
             return gaussian(covariance_of(shape), problem)
@@ -71,8 +71,6 @@ class Believed(KernelPrior):
         return self.get_buffer("kernel")
 
     def penalty(self, kernel: Tensor) -> Tensor:
-        if not self.weight:
-            return super().penalty(kernel)
         d = self.get_buffer("distance") @ (kernel - self()).flatten()
         return self.weight * (d @ self.get_buffer("precision") @ d) / 2
 

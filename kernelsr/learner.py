@@ -73,11 +73,12 @@ class KernelPrior(Learner):
     """A point among kernels, moved by the loss.
 
     ``passes`` is how many equal degradations at x2 the whole one is thought to be: 1, unless the prior is made so
-    (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits. ``holding`` is the penalty of the start
-    that holds the loop to where it began, if one does.
+    (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits. ``holds``: as a start, it holds the
+    loop by its penalty; ``holding`` is the penalty of the start that holds this one, if one does.
     """
 
     passes: int = 1
+    holds: bool = False
     holding: Callable[[Tensor], Tensor] | None = None
     fit_lr: float = 1e-2
 
@@ -110,9 +111,9 @@ class KernelPrior(Learner):
         """The device's part, after ``prepare``. Default: silent."""
 
     def follow(self, start: KernelPrior) -> None:
-        """Begin where another prior is, and be held there by its penalty."""
+        """Begin where another prior is, and be held there by its penalty if it holds."""
         self.begin_at(start().detach())
-        self.holding = start.penalty
+        self.holding = start.penalty if start.holds else None
 
     def begin_at(self, kernel: Tensor) -> None:
         """Put the prior at a kernel (1, 1, K, K), or as near as it comes. Default: a fit of what it learns, by Adam.

@@ -585,6 +585,10 @@ def test_what_cannot_play_is_told_why() -> None:
         adversarial(problem, prior, Bicubic(problem, rng()))
     with pytest.raises(ValueError, match=r"Silent learns nothing; choose prior=deep_linear"):
         adversarial(problem, Silent(), None)
+    held = priors.Softmax(problem, rng())
+    held.follow(priors.Spectral(problem, rng(), weight=1e-3))
+    with pytest.raises(ValueError, match=r"set start\.weight=0, or choose solver=joint"):
+        adversarial(problem, held, None)
     for setting, value in (("steps", 0), ("batch", 0), ("prior_moves", 0), ("patch", 4), ("patch", 1)):
         with pytest.raises(ValueError, match=f"{setting} is {value}"):
             adversarial(problem, prior, None, **{setting: value})

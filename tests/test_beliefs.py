@@ -87,5 +87,8 @@ def test_a_wrapper_is_held_too() -> None:
 def test_without_weight_nothing_is_held() -> None:
     held = believer(0.0)
     assert held.penalty(uniform(*held().shape)).item() == 0
+    prior = priors.Gaussian(problem(3), rng())
+    prior.follow(held)
+    assert prior.holding is None
     with pytest.raises(ValueError, match="weight is -1"):
         believer(-1)

@@ -157,3 +157,8 @@ def _refuse(prior: KernelPrior, restorer: Restorer | None) -> None:
             f"solver=adversarial moves the prior's kernel, and {type(prior).__name__} learns nothing; choose "
             f"prior=deep_linear, or solver=direct"
         )
+    if prior.holding is not None:
+        raise ValueError(
+            "solver=adversarial has no data loss beside which a start could hold the kernel; set start.weight=0, or choose "
+            "solver=joint"
+        )
