@@ -14,7 +14,7 @@ from kernelsr import degradation, families, kernels, metrics
 from kernelsr.beliefs import covariance_of, gaussian
 from kernelsr.configure import compose_config, solve
 from kernelsr.priors import Spectral, spectral
-from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle, periodogram
+from kernelsr.priors.spectral import PHOTOGRAPHS, SHAPE, Whittle, periodogram
 from kernelsr.problem import EIGHT_BITS, Problem
 
 SHAPES = {2: (0.7, 0.5, -0.4), 4: (1.2, -0.4, 0.4)}  # logarithm of the covariance
@@ -64,14 +64,46 @@ def test_the_model_expects_what_random_images_show(scale: int) -> None:
 def test_the_fit_is_the_summit_of_likelihood_times_what_is_known() -> None:
     known = PHOTOGRAPHS | {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35), "noise": (-9.0, 2.0)}
     model = Whittle(observed(2, 0)[0][0, 0], 2, 32, known)
-    assert len(model.power) == 32 * 32 - 9  # all frequencies but DC and its neighbours
+    # All frequencies but DC and its neighbours; of f and -f one, but for the three that are their own.
+    assert len(model.power) == (32 * 32 - 9 - 3) // 2 + 3
     found = model.fit(50.0).requires_grad_()
     expected = model.expected(found)
     mean, spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
-    posterior = 50 * (expected.log() + model.power / expected).mean() + ((found - mean) / spread).square().sum() / 2
+    posterior = (
+        50 * model.share @ (expected.log() + model.power / expected) + ((found - mean) / spread).square().sum() / 2
+    )
     (slope,) = torch.autograd.grad(posterior, found)
     # Either term alone has the slope of its deviation there.
     assert (slope * spread).abs().max() < 0.02 < 0.5 < ((found - mean) / spread).abs().max()
+
+
+@pytest.mark.parametrize("window", [31, 32])
+def test_a_frequency_stands_for_its_opposite(window: int) -> None:
+    grey = observed(2, 0)[0][0, 0]
+    power = periodogram(grey, window)
+    along = torch.fft.fftfreq(window, 1 / window)
+    far = along[:, None].square() + along.square() > 1.5**2
+    known = PHOTOGRAPHS | {name: (0.0, 1.0) for name in ("size", "stretch", "skew", "noise")}
+    model = Whittle(grey, 2, window, known)
+    torch.testing.assert_close(model.share @ model.power.log(), power[far].log().mean())
+
+
+@pytest.mark.parametrize("shape", [(0.5, 0.3, -0.4), (0.2, 0.0, 0.0), (-0.3, 1e-6, 2e-6)])
+def test_the_slope_by_hand_is_autograd_s(shape: tuple[float, float, float]) -> None:
+    known = (
+        PHOTOGRAPHS
+        | dict(zip(("size", "stretch", "skew"), [(v, 0.4) for v in shape], strict=True))
+        | {"noise": (-9.0, 2.0)}
+    )
+    model = Whittle(observed(4, 0)[0][0, 0], 4, 32, known)
+    deviation = normal(9, seed=3)
+    deviation[SHAPE] = 0
+    deviation.requires_grad_()
+    loss = model.loss(deviation, 50.0)
+    (slope,) = torch.autograd.grad(loss, deviation)
+    found, by_hand = model._loss_and_slope(50.0)(deviation.detach().numpy())
+    assert found == pytest.approx(loss.item())
+    torch.testing.assert_close(torch.from_numpy(by_hand), slope)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.1])
