@@ -86,3 +86,25 @@ def informative_crop(problem: Problem, side: int) -> Problem:
     top, left = informative_window(problem.lr, height, width)
     window = problem.lr[..., top : top + height, left : left + width].contiguous()
     return replace(problem, lr=window, margin=-(-(problem.kernel_size // 2) // problem.scale))
+
+
+def informative_windows(image: Tensor, side: int, count: int) -> Tensor:
+    """At most ``count`` windows (n, C, side, side) of an image (1, C, h, w), those with gradients in all directions first.
+
+    They overlap by half at most; where the image is smaller than a window, it is the window.
+    """
+    height, width = (min(side, whole) for whole in image.shape[-2:])
+    down, right = torch.gradient(image[0].detach().mean(0))
+    products = torch.stack([down**2, down * right, right**2])
+    rows, mixed, columns = F.avg_pool2d(products, (height, width), stride=1)
+    smallest = (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
+    windows: list[Tensor] = []
+    for _ in range(count):
+        place = int(smallest.argmax())
+        if windows and smallest.flatten()[place] == -torch.inf:
+            break
+        top, left = divmod(place, smallest.shape[1])
+        windows.append(image[0, :, top : top + height, left : left + width])
+        above, before = max(top - height // 2, 0), max(left - width // 2, 0)
+        smallest[above : top + height // 2 + 1, before : left + width // 2 + 1] = -torch.inf
+    return torch.stack(windows)

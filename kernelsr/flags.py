@@ -30,6 +30,8 @@ FLAGS = {
     "collapsed": "the kernel is nearly a delta, or nearly flat",
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
+    "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of, or began at",
+    "family": "the restored image does not explain the LR image with this Gaussian: the kernel may be none",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
 """Every flag and what it says."""
@@ -37,6 +39,8 @@ FLAGS = {
 POINT = 0.92  # share of the mass in the four pixels around one place
 FLAT = 0.6  # share of the support that as evenly lit a kernel would fill
 OFF_CENTRE = 0.25  # LR pixels
+UNLIKE = 0.9 / 255  # what a Gaussian leaves unexplained, beside the noise, root mean square
+DOUBT = 0.2  # standard deviation of the logarithm of the variances
 BORDER = 0.08  # share of the mass
 FALLING = 0.95  # the loss at the end over the loss in the middle, at most, where it still falls
 UNEXPLAINED = 0.01  # mean squared error over the variance of y: 1 % is about 33 dB
@@ -56,6 +60,7 @@ def flags_of(
     if truth is not None and truth.kernel is not None:
         excused = kernel_flags(truth.kernel, problem)
         found = [flag for flag in found if flag not in excused]
+    found += posterior_flags(estimate, problem)
     losses = [float(row["loss"]) for row in trace if row.get("loss") is not None]
     if (
         estimate.image is not None
@@ -64,6 +69,15 @@ def flags_of(
     ):
         found.append("plateau")
     return found
+
+
+def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
+    """The flags of an estimate that is of a posterior over Gaussians, or began at one."""
+    if estimate.doubt is None:
+        return []
+    found = ["ambiguous"] if estimate.doubt > DOUBT else []
+    limit = UNLIKE**2 + problem.noise_std**2
+    return [*found, "family"] if estimate.nonblind is not None and unexplained(estimate, problem) > limit else found
 
 
 def kernel_flags(kernel: Tensor, problem: Problem) -> list[str]:
@@ -101,6 +115,15 @@ def stopped_falling(losses: Sequence[float]) -> bool:
             return False
     end = len(losses) - tenth
     return statistics.median(losses[end:]) > FALLING * statistics.median(losses[start : start + tenth])
+
+
+def unexplained(estimate: Estimate, problem: Problem) -> float:
+    """Mean square of what image and kernel leave of y, but for a margin into which the other side's border blurs."""
+    assert estimate.restored is not None
+    y, margin = problem.lr.detach().cpu().double(), -(-(problem.kernel_size // 2) // problem.scale)
+    rest = degrade(estimate.restored.cpu().double(), estimate.kernel.cpu().double(), problem.scale) - y
+    inside = rest[..., margin:-margin, margin:-margin]
+    return (inside if inside.numel() else rest).square().mean().item()
 
 
 def _explains(image: Tensor, kernel: Tensor, problem: Problem) -> bool:

@@ -18,7 +18,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"degradation", "second_order", "enlarge", "crops", "jobs"},
     {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},
-    {"beliefs"},
+    {"beliefs", "amortised"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
     {"legacy", "data", "metrics", "flags"},
@@ -36,6 +36,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {
     ("priors", "flows"),  # a latent needs the flow it is a latent of
+    ("amortised", "beliefs"),  # what it infers
     ("restorers", "unrolled"),  # its network
     ("restorers", "denoisers"),  # its image prior
     ("restorers", "srmd"),  # its model of degradation
@@ -52,6 +53,7 @@ UPWARDS = {
     ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
 }
 BETWEEN_PARTS = {
+    ("priors/amortised", "priors/spectral"),  # whose evidence may be added
     ("priors/dynamic", "priors/network"),  # DKP's kernel network, the default of what is made dynamic
 }
 HYDRA = {"composition", "configure", "worker", "runs", "cli"}

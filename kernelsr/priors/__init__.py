@@ -1,5 +1,6 @@
 """Kernel priors: points among kernels that one *optimises*; one final class a file."""
 
+from kernelsr.priors.amortised import Amortised
 from kernelsr.priors.deep_linear import DeepLinear
 from kernelsr.priors.dynamic import Dynamic
 from kernelsr.priors.explained import Explained
@@ -12,6 +13,7 @@ from kernelsr.priors.softmax import Softmax
 from kernelsr.priors.spectral import Spectral
 
 __all__ = [
+    "Amortised",
     "DeepLinear",
     "Dynamic",
     "Explained",

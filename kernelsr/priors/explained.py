@@ -26,7 +26,7 @@ class Explained(Believed):
     informative window, for nothing else of the image is needed.
 
     Args:
-        fit: (problem, rng) -> the one whose belief it is, such as Spectral.
+        fit: (problem, rng) -> the one whose belief it is: Spectral, Amortised.
         restorer: (problem, rng) -> the network, differentiable in the kernel, frozen.
         counts: how many independent Gaussian numbers the unexplained rest is thought to be.
         crop: side of the window, HR pixels; None takes the whole image.
@@ -53,7 +53,8 @@ class Explained(Believed):
         for name, value in (("counts", counts), ("evaluations", evaluations)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive, or begin at the fit alone")
-        belief = fit(problem, rng).belief
+        fitted = fit(problem, rng)
+        belief, self.doubt = fitted.belief, fitted.doubt
         mean, precision = belief.mean[0], belief.precision[0]
         part = problem if crop is None else informative_crop(problem, crop)
         network = restorer(part, rng)

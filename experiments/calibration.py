@@ -1,0 +1,176 @@
+"""How right the amortised posterior is, and how sure: `python -m experiments.calibration CSV --sets set5 set14 bsd100`.
+
+A row an image: kernel PSNR and variance error of the posterior's mean and, beside it, of the spectral fit's; whether the
+central 90 % of each principal variance hold the true one; the milliseconds of a second look (the network is loaded before).
+With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one.
+`--photos FOLDER` takes the photographs that the training held out. Degraded as in the papers: FKP's kernels, seed 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from experiments.bench import measure
+from experiments.lr_patches import photographs
+from kernelsr import amortised, kernels, metrics, priors
+from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
+from kernelsr.configure import compose_config, restore
+from kernelsr.data import Case, Scenario, generator
+from kernelsr.files import write_table
+from kernelsr.official import find_image_set
+from kernelsr.paths import CONF
+from kernelsr.problem import Problem
+from kernelsr.statistics import paired_difference
+
+LEVEL = 0.9
+DRAWS = 20_000
+PLACE = ("data", "scale", "image")
+
+
+def fitted_shape(kernel: Tensor, problem: Problem) -> Tensor:
+    """The shape (3,) of the Gaussian next to a kernel, which the support may cut off: Gauss-Newton on squares."""
+    shape = shape_of(kernels.moments(kernel))[0]
+    for _ in range(20):
+        slopes = torch.func.jacfwd(lambda s: gaussian(covariance_of(s), problem))(shape)
+        rest = kernel - gaussian(covariance_of(shape), problem)
+        shape = shape + torch.linalg.lstsq(slopes.reshape(-1, 3), rest.reshape(-1, 1)).solution[:, 0]
+    return shape
+
+
+def intervals(belief: Belief, rng: torch.Generator) -> Tensor:
+    """The central 90 % (2, 2) of the smaller and the larger principal variance: lower ends, then upper ends."""
+    root = torch.linalg.inv(torch.linalg.cholesky(belief.precision[0])).T
+    shapes = belief.mean + torch.randn(DRAWS, 3, generator=rng, dtype=root.dtype) @ root.T
+    variances = torch.linalg.eigvalsh(covariance_of(shapes))
+    return variances.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=root.dtype), dim=0)
+
+
+def row(problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork) -> dict[str, Any]:
+    """What the posterior says of one image whose kernel (1, 1, K, K) is known."""
+    make = partial(priors.Amortised, problem, torch.Generator(), network=lambda: network)
+    make()
+    began = time.perf_counter()
+    prior = make()
+    milliseconds = 1e3 * (time.perf_counter() - began)
+    true = torch.linalg.eigvalsh(covariance_of(fitted_shape(kernel.double(), problem)))
+    low, high = intervals(prior.belief, generator(0, "calibration"))
+    inside = (low <= true) & (true <= high)
+    said = {
+        "narrow_inside": int(inside[0]),
+        "wide_inside": int(inside[1]),
+        "size_spread": prior.doubt,
+        "noise": 255 * prior.noise_std,
+        "milliseconds": milliseconds,
+        "pixels": problem.lr.shape[-1] * problem.lr.shape[-2],
+    }
+    fit = priors.Spectral(problem, torch.Generator())
+    return scored("amortised", prior(), kernel) | scored("spectral", fit(), kernel) | said
+
+
+def scored(name: str, found: Tensor, kernel: Tensor) -> dict[str, float]:
+    """A kernel's scores."""
+    found, kernel = found.double(), kernel.double()
+    return {
+        f"kernel_psnr_{name}": metrics.kernel_psnr(found, kernel),
+        f"variance_error_{name}": metrics.variance_error(found, kernel),
+    }
+
+
+def images(cfg: DictConfig, case: Case, network: amortised.PosteriorNetwork) -> dict[str, float]:
+    """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels."""
+    problem, truth = case.load()
+    assert truth.kernel is not None and truth.hr is not None
+    used = {
+        "amortised": priors.Amortised(problem, torch.Generator(), network=lambda: network)(),
+        "spectral": priors.Spectral(problem, torch.Generator())(),
+        "true": truth.kernel,
+    }
+    found = {}
+    for name, kernel in used.items():
+        image = restore(cfg, problem, kernel, case.name)
+        assert image is not None
+        found[f"psnr_{name}"] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
+    return found
+
+
+def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
+    for scale in options.scales:
+        for name in options.sets:
+            yield name, Scenario(find_image_set(name), scale, noise_std=options.noise / 255)
+        if options.photos:
+            cfg = OmegaConf.load(CONF / "train_amortised.yaml")
+            assert isinstance(cfg, DictConfig)
+            paths = photographs(options.photos, cfg.held_out)[1]
+            yield "held-out", Scenario(paths, scale, rng="named", noise_std=options.noise / 255)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each set and scale, and one for all."""
+    groups: dict[tuple[str, Any], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["data"], row["scale"]].append(row)
+        groups["all", row["scale"]].append(row)
+    groups["all", ""] = list(rows)
+    for (name, scale), group in sorted(groups.items(), key=str):
+
+        def of(key: str, group: list[dict[str, Any]] = group) -> list[float]:
+            return [float(row[key]) for row in group]
+
+        inside = statistics.mean(of("narrow_inside") + of("wide_inside"))
+        spent = statistics.median(of("milliseconds"))
+        line = f"{name} x{scale} ({len(group)}): 90 % intervals hold {100 * inside:.0f} %, {spent:.0f} ms"
+        for prior in ("amortised", "spectral"):
+            middle = 100 * statistics.median(of(f"variance_error_{prior}"))
+            line += f"; {prior} {statistics.mean(of(f'kernel_psnr_{prior}')):.2f} dB, variances {middle:.1f} %"
+            if f"psnr_{prior}" in group[0]:
+                line += f", image {lost(group, prior)}"
+        yield line
+
+
+def lost(rows: Sequence[dict[str, Any]], prior: str) -> str:
+    """How far the images lie below those with the true kernel, with the interval of paired differences."""
+    scores: dict[str, dict[tuple[tuple[str, ...], int | None], float]] = {
+        kernel: {(tuple(str(row[key]) for key in PLACE), None): float(row[f"psnr_{kernel}"]) for row in rows}
+        for kernel in ("true", prior)
+    }
+    found = paired_difference(scores["true"], scores[prior])
+    assert found is not None
+    return f"{found.mean:.2f} dB below the true kernel's [{found.low or 0:.2f}, {found.high or 0:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--sets", nargs="*", default=["set5", "set14", "bsd100"])
+    parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
+    parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
+    options = parser.parse_args()
+    network, rows = amortised.bundled(), []
+    cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
+    for name, scenario in scenarios(options):
+        for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
+            problem, truth = case.load()
+            assert truth.kernel is not None
+            place = {"image": case.name, "data": name, "scale": problem.scale, "level": options.noise}
+            found = row(problem, truth.kernel, network) | (images(cfg, case, network) if cfg else {})
+            rows.append(place | found | measure.made())
+        write_table(options.csv, rows)
+    print(*summary(rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Grey LR patches of photographs with their kernels, made on the fly: what the network of prior=amortised is trained on."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernelsr.amortised import luma
+from kernelsr.capture import jpeg
+from kernelsr.families import fkp_variances, gaussian_kernel
+from kernelsr.images import image_files, read_image
+from kernelsr.problem import fkp_kernel_size
+
+LEVELS = 7
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """LR patches (n, 1, side, side), covariances (n, 2, 2) of their kernels in LR pixels squared, and the noise (n,).
+
+    The noise is all that was added; ``level`` (n,) is that of the white noise among it, and ``photograph`` (n,) says which
+    one was degraded.
+    """
+
+    patches: Tensor
+    covariance: Tensor
+    noise_std: Tensor
+    level: Tensor
+    photograph: Tensor
+
+
+class LrPatches:
+    """Photographs as grey bytes at several sizes, each sharper than the one before; patches are degraded when drawn.
+
+    Args:
+        paths: photographs.
+        shrink: by how much the largest and the smallest copy are smaller.
+    """
+
+    def __init__(self, paths: list[Path], shrink: Sequence[float] = (1.0, 4.0)):
+        self.copies: list[list[Tensor]] = []
+        for path in paths:
+            grey = luma(read_image(path))
+            factors = torch.logspace(0, 1, LEVELS, shrink[1] / shrink[0]) * shrink[0]
+            self.copies.append([_smaller(grey, factor) for factor in factors.tolist()])
+
+    def largest(self, scale: int) -> int:
+        """The side of the largest LR patch that half of the photographs have at this scale."""
+        middle = statistics.median_low(min(copies[0].shape) for copies in self.copies)
+        return (middle - fkp_kernel_size(scale)) // scale + 1
+
+    def draw(
+        self, count: int, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
+    ) -> Degraded:
+        """``count`` patches at one scale, a photograph, kernel, sharpness and noise each.
+
+        ``hard`` is the share of the noise, JPEG and softness of ``cfg`` that there is.
+        """
+        size = fkp_kernel_size(scale)
+        low, high = fkp_variances(scale)
+        variances = low + (high - low) * torch.rand(2, count, generator=rng, dtype=torch.float64)
+        angle = math.pi * torch.rand(count, generator=rng, dtype=torch.float64)
+        kernel = gaussian_kernel(variances[0], variances[1], angle, kernel_size=size, scale=scale).float()
+        need = (side - 1) * scale + size
+        crops, photograph = zip(*(self._crop(need, rng, cfg, hard) for _ in range(count)), strict=True)
+        sharp = torch.cat(crops, 1)
+        lr = F.conv2d(sharp, kernel, stride=scale, groups=count).transpose(0, 1)
+        level = (
+            cfg.loudest / 255 * torch.rand(count, generator=rng) * (torch.rand(count, generator=rng) < hard * cfg.noisy)
+        )
+        clean = lr
+        lr = clean + level[:, None, None, None] * torch.randn(lr.shape, generator=rng)
+        lr = (lr.clamp(0, 1) * 255).round() / 255
+        packed = torch.rand(count, generator=rng) < hard * cfg.compressed
+        for place in packed.nonzero()[:, 0].tolist():
+            quality = int(torch.randint(cfg.jpeg[0], cfg.jpeg[1] + 1, (), generator=rng))
+            lr[place] = jpeg(lr[place : place + 1], quality)[0]
+        cosine, sine = angle.cos(), angle.sin()
+        # The first axis of the protocol's angle is (x, y) = (cos, sin), and a covariance is (row, column).
+        axes = torch.stack([torch.stack([sine, cosine], 1), torch.stack([cosine, -sine], 1)], 2)
+        covariance = axes @ torch.diag_embed(variances.T) @ axes.mT / scale**2
+        noise = (lr - clean).square().mean((1, 2, 3)).sqrt()
+        return Degraded(lr, covariance.float(), noise, level, torch.tensor(photograph))
+
+    def _crop(self, need: int, rng: torch.Generator, cfg: DictConfig, hard: float) -> tuple[Tensor, int]:
+        """A square (1, 1, need, need) of some photograph at some size, turned, and perhaps softened; and which it is."""
+        large = [number for number, copies in enumerate(self.copies) if min(copies[0].shape) >= need]
+        if not large:
+            raise ValueError(f"no photograph has {need} pixels a side; set a smaller side, scale or shrink")
+        number = large[int(torch.randint(len(large), (), generator=rng))]
+        fitting = [copy for copy in self.copies[number] if min(copy.shape) >= need]
+        photograph = fitting[int(torch.randint(len(fitting), (), generator=rng))]
+        crop = _lively(photograph, need, rng, cfg.places)[None, None]
+        turns = torch.rand(4, generator=rng).tolist()
+        crop = crop.flip([2 + dim for dim, turn in enumerate(turns[:2]) if turn < 0.5])
+        crop = crop.mT if turns[2] < 0.5 else crop
+        softness = torch.rand((), generator=rng).item() * cfg.softest
+        if turns[3] < hard * cfg.soft and softness > 0.2:
+            place = torch.arange(-4, 5, dtype=torch.float32)
+            profile = torch.exp(-(place**2) / (2 * softness**2))
+            profile = profile / profile.sum()
+            padded = F.pad(crop, (4, 4, 4, 4), mode="reflect")
+            crop = F.conv2d(F.conv2d(padded, profile.view(1, 1, 1, 9)), profile.view(1, 1, 9, 1))
+        return crop, number
+
+
+def _lively(photograph: Tensor, need: int, rng: torch.Generator, places: int) -> Tensor:
+    """A square of a photograph: that with most texture of some places, one to ``places``."""
+    best, clearest = None, -1.0
+    for _ in range(int(torch.randint(1, places + 1, (), generator=rng))):
+        down, across = torch.rand(2, generator=rng).tolist()
+        top, left = (int(u * (length - need + 1)) for u, length in zip((down, across), photograph.shape, strict=True))
+        crop = photograph[top : top + need, left : left + need].float() / 255
+        texture = (crop[::2, 2::2] - crop[::2, :-2:2]).abs().mean().item()
+        if texture > clearest:
+            best, clearest = crop, texture
+    assert best is not None
+    return best
+
+
+def _smaller(grey: Tensor, factor: float) -> Tensor:
+    """An image (1, 1, H, W) made smaller, as bytes (h, w)."""
+    if factor > 1:
+        size = [round(side / factor) for side in grey.shape[-2:]]
+        grey = F.interpolate(grey, size, mode="bicubic", antialias=True)
+    return (255 * grey.clamp(0, 1)).round().byte()[0, 0]
+
+
+def photographs(folder: str | Path, held_out: int) -> tuple[list[Path], list[Path]]:
+    """Those to train on, and those that are held out: the last by name."""
+    paths = [Path(path) for path in image_files(folder)]
+    if len(paths) <= held_out:
+        raise ValueError(f"{folder} has {len(paths)} photographs, and {held_out} are held out; set held_out")
+    return paths[: len(paths) - held_out], paths[len(paths) - held_out :]

@@ -1,0 +1,83 @@
+"""The kernel that a trained network reads off the LR image, with how sure it is: no loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from kernelsr import amortised
+from kernelsr.beliefs import Belief, Believed
+from kernelsr.crops import informative_windows
+from kernelsr.fusion import Witnesses
+from kernelsr.priors.spectral import Spectral
+from kernelsr.problem import Problem
+
+
+class Amortised(Believed):
+    """The mean of an amortised posterior over Gaussian kernels; nothing learns afterwards.
+
+    The network looks at the patches with the most texture in all directions, each turned or mirrored another way, and weighs
+    what it sees there against the spectral fit of the whole image. ``belief`` is the posterior of the kernel's shape,
+    ``noise_std`` what it takes the noise to be.
+
+    Args:
+        network: the trained network; ours by default.
+        patches: how many are looked at, at most.
+        side: of a patch, LR pixels.
+        weight: of the penalty that holds a loop to the belief.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        network: Callable[[], amortised.PosteriorNetwork] = amortised.bundled,
+        patches: int = 16,
+        side: int = 64,
+        weight: float = 0.0,
+    ):
+        super().__init__()
+        if patches < 1 or side < 16:
+            raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
+        trained = network().to(problem.lr.device)
+        said, self.noise_std = witnesses(problem, rng, trained, patches, side)
+        with torch.no_grad():
+            belief = trained.fusion(said)
+        # The network counts in LR pixels.
+        belief = Belief(*(part.double().cpu() for part in belief))
+        belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
+        self.doubt = belief.spread()[0, 0].item()
+        self.believe(belief, problem, weight)
+
+
+@torch.no_grad()
+def witnesses(
+    problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 16, side: int = 64
+) -> tuple[Witnesses, float]:
+    """What the network's fusion hears of one image, and the standard deviation of its noise."""
+    grey = amortised.luma(problem.lr.detach().float())
+    windows = informative_windows(grey, side, patches)
+    scale = torch.tensor([problem.scale], device=grey.device)
+    read, noise_std = amortised.infer(network, windows, problem.scale, patches)
+    before = amortised.known(scale)
+    with torch.enable_grad():
+        fit = Spectral(problem, rng)
+    # All that the fit is surer of than what it knew beforehand.
+    values, axes = torch.linalg.eigh(fit.belief.precision - torch.diag(fit.before))
+    told = amortised.Evidence(
+        (fit.belief.mean - _enlarged(problem.scale)).to(grey),
+        (axes @ torch.diag_embed(values.clamp(min=0)) @ axes.mT).to(grey),
+        torch.zeros(1),
+    )
+    numbers = len(windows) / 8, grey.numel() / 1e4, 100 * noise_std, 100 * fit.noise_std
+    facts = grey.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
+    seen = amortised.seen(grey) * (min(grey.shape[-2:]) >= amortised.SMALLEST)
+    return Witnesses(scale, before, read, amortised.combined(before, told), facts, seen), noise_std
+
+
+def _enlarged(scale: int) -> torch.Tensor:
+    """What a shape gains from LR to HR pixels."""
+    return torch.tensor([2 * math.log(scale), 0, 0], dtype=torch.float64)
