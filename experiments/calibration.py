@@ -71,7 +71,6 @@ def row(problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork) -
         "narrow_inside": int(inside[0]),
         "wide_inside": int(inside[1]),
         "size_spread": prior.doubt,
-        "noise": 255 * prior.noise_std,
         "milliseconds": milliseconds,
         "pixels": problem.lr.shape[-1] * problem.lr.shape[-2],
     }

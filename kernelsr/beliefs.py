@@ -36,10 +36,10 @@ class Belief(NamedTuple):
 
 
 class Believed(KernelPrior):
-    """The kernel that a belief about its shape has for its mean; nothing learns.
+    """The kernel that a belief about its shape has for its mean, or nearby; nothing learns.
 
     As a start it may also hold the loop: its penalty is ``weight`` times d'Pd/2, P the belief's precision and d the
-    distance of a kernel's shape from the mean, so that the loop is held as firmly as the shape is known. d is that of
+    distance of a kernel's shape from its own, so that the loop is held as firmly as the shape is known. d is that of
     the Gaussian which is next to the kernel to first order: what no Gaussian is near to, a pedestal or grain, costs nothing.
 
     Args:
@@ -50,8 +50,8 @@ class Believed(KernelPrior):
     belief: Belief
     weight: float = 0.0
 
-    def believe(self, belief: Belief, problem: Problem, weight: float = 0.0) -> None:
-        """Take a belief; to be called once, by the constructor."""
+    def believe(self, belief: Belief, problem: Problem, weight: float = 0.0, chosen: Tensor | None = None) -> None:
+        """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor."""
         if weight < 0:
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
@@ -60,9 +60,9 @@ class Believed(KernelPrior):
         def kernel(shape: Tensor) -> Tensor:
             return gaussian(covariance_of(shape), problem)
 
-        mean = self.belief.mean[0]
-        slopes = torch.func.jacfwd(kernel)(mean)  # three passes, where backwards it would be one a pixel
-        self.register_buffer("kernel", kernel(mean).to(problem.lr))
+        chosen = self.belief.mean[0] if chosen is None else chosen.double()
+        slopes = torch.func.jacfwd(kernel)(chosen)  # three passes, where backwards it would be one a pixel
+        self.register_buffer("kernel", kernel(chosen).to(problem.lr))
         self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))
         self.register_buffer("precision", self.belief.precision[0].to(problem.lr))
 

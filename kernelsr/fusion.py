@@ -24,7 +24,8 @@ class Witnesses(NamedTuple):
 
     ``before`` is known beforehand; ``patches`` and ``spectrum`` are the beliefs of who hears one of them besides. ``facts``
     (n, 5) are the logarithms of the number of patches, of the LR pixels, of the noise's deviation by either witness, and the
-    slope of the spectrum; ``scale`` (n,); ``seen`` (n,) in [0, 1] is how much there is to see at all, 0 for a flat image.
+    slope of the spectrum, all in units that keep them small; ``scale`` (n,); ``seen`` (n,) in [0, 1] is how much there is to
+    see at all, 0 for a flat image.
     """
 
     scale: Tensor
@@ -66,11 +67,7 @@ class Fusion(nn.Module):
     def __init__(self, scales: Sequence[int]):
         super().__init__()
         self.scales = tuple(scales)
-        self.layers = nn.Sequential(
-            nn.Linear(len(self.scales) + 23, HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, 8),
-        )
+        self.layers = nn.Sequential(nn.Linear(len(self.scales) + 23, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 8))
         self.register_buffer("temper", torch.ones(len(self.scales)))
 
     def forward(self, said: Witnesses) -> Belief:
@@ -86,9 +83,8 @@ class Fusion(nn.Module):
         share, spread = share.mean(0), spread.mean(0).clamp(-SHARPEST, SHARPEST)
         mend = (mend * torch.stack(signs)[:, None]).mean(0)
         # Patches by their number's root, and the spectrum by a third, is where the weights begin.
-        weights = (share - torch.stack([said.facts[:, 0] / 2, torch.ones_like(said.seen)], 1)).exp() * said.seen[
-            :, None
-        ]
+        begin = torch.stack([said.facts[:, 0] / 2, torch.ones_like(said.seen)], 1)
+        weights = said.seen[:, None] * (share - begin).exp()
         precision = said.before.precision
         pull = known = torch.einsum("nij,nj->ni", said.before.precision, said.before.mean)
         for weight, witness in zip(weights.T, (said.patches, said.spectrum), strict=True):

@@ -14,18 +14,22 @@ from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
 from kernelsr.problem import Problem
 
+CAUTION = 0.4
+
 
 class Amortised(Believed):
-    """The mean of an amortised posterior over Gaussian kernels; nothing learns afterwards.
+    """A kernel from an amortised posterior over Gaussian kernels; nothing learns afterwards.
 
     The network looks at the patches with the most texture in all directions, each turned or mirrored another way, and weighs
     what it sees there against the spectral fit of the whole image. ``belief`` is the posterior of the kernel's shape,
-    ``noise_std`` what it takes the noise to be.
+    ``noise_std`` the deviation of the noise by the spectral fit, were it white and each channel's its own.
 
     Args:
         network: the trained network; ours by default.
         patches: how many are looked at, at most.
         side: of a patch, LR pixels.
+        caution: by how many of its spreads the kernel is smaller than the posterior's mean. Too wide a kernel costs the
+            image more than too narrow a one, so that the mean is not what costs least.
         weight: of the penalty that holds a loop to the belief.
     """
 
@@ -37,6 +41,7 @@ class Amortised(Believed):
         network: Callable[[], amortised.PosteriorNetwork] = amortised.bundled,
         patches: int = 16,
         side: int = 64,
+        caution: float = CAUTION,
         weight: float = 0.0,
     ):
         super().__init__()
@@ -50,18 +55,19 @@ class Amortised(Believed):
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
         self.doubt = belief.spread()[0, 0].item()
-        self.believe(belief, problem, weight)
+        smaller = torch.tensor([caution * self.doubt, 0, 0], dtype=torch.float64)
+        self.believe(belief, problem, weight, belief.mean[0] - smaller)
 
 
 @torch.no_grad()
 def witnesses(
     problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 16, side: int = 64
 ) -> tuple[Witnesses, float]:
-    """What the network's fusion hears of one image, and the standard deviation of its noise."""
+    """What the network's fusion hears of one image, and the standard deviation of a channel's noise."""
     grey = amortised.luma(problem.lr.detach().float())
     windows = informative_windows(grey, side, patches)
     scale = torch.tensor([problem.scale], device=grey.device)
-    read, noise_std = amortised.infer(network, windows, problem.scale, patches)
+    read, noise = amortised.infer(network, windows, problem.scale, patches)
     before = amortised.known(scale)
     with torch.enable_grad():
         fit = Spectral(problem, rng)
@@ -72,10 +78,11 @@ def witnesses(
         (axes @ torch.diag_embed(values.clamp(min=0)) @ axes.mT).to(grey),
         torch.zeros(1),
     )
-    numbers = len(windows) / 8, grey.numel() / 1e4, 100 * noise_std, 100 * fit.noise_std
+    numbers = len(windows) / 8, grey.numel() / 1e4, 100 * noise, 100 * fit.noise_std
     facts = grey.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
     seen = amortised.seen(grey) * (min(grey.shape[-2:]) >= amortised.SMALLEST)
-    return Witnesses(scale, before, read, amortised.combined(before, told), facts, seen), noise_std
+    said = Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)
+    return said, fit.noise_std * math.sqrt(problem.lr.shape[1])
 
 
 def _enlarged(scale: int) -> torch.Tensor:

@@ -1,0 +1,86 @@
+"""How cautious prior=amortised should be: `python -m experiments.caution CSV --photos FOLDER`.
+
+Too wide a kernel costs the image more than too narrow a one, so the posterior's mean is not the kernel that costs least. On the
+middles of photographs, made smaller by 1 to 3: a row an image and caution, with the decibels that USRNet's image lies below the
+one with the true kernel. Every third photograph, most of which the network has seen in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from experiments.bench import measure
+from kernelsr import amortised, metrics, priors
+from kernelsr.configure import compose_config, restore
+from kernelsr.data import Case, Scenario
+from kernelsr.files import write_table
+from kernelsr.images import image_files
+
+CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+SIDE = 320
+
+
+def middles(photos: Path, folder: Path) -> Path:
+    """The middle of every third photograph, made smaller, as PNGs in a folder."""
+    for number, path in enumerate(image_files(photos)[::3]):
+        with Image.open(path) as photograph:
+            shrink = 1 + 0.5 * (number % 5)
+            small = photograph.convert("RGB").resize(
+                (int(photograph.width / shrink), int(photograph.height / shrink)), Image.Resampling.BICUBIC
+            )
+        left, top = (max(0, (side - SIDE) // 2) for side in small.size)
+        small.crop((left, top, min(left + SIDE, small.width), min(top + SIDE, small.height))).save(
+            folder / f"{Path(path).stem}.png"
+        )
+    return folder
+
+
+def rows_of(case: Case, network: amortised.PosteriorNetwork) -> Iterator[dict[str, Any]]:
+    problem, truth = case.load()
+    assert truth.kernel is not None and truth.hr is not None
+    scores = {}
+    cfg = compose_config([f"scale={problem.scale}", "nonblind=usrnet"])
+    for caution in (None, *CAUTIONS):
+        kernel = truth.kernel
+        if caution is not None:
+            kernel = priors.Amortised(problem, torch.Generator(), network=lambda: network, caution=caution)()
+        image = restore(cfg, problem, kernel, case.name)
+        assert image is not None
+        scores[caution] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
+    for caution in CAUTIONS:
+        lost = scores[None] - scores[caution]
+        yield {"image": case.name, "scale": problem.scale, "caution": caution, "lost": lost} | measure.made()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
+    options = parser.parse_args()
+    network, rows = amortised.bundled(), []
+    with TemporaryDirectory() as folder:
+        middles(options.photos, Path(folder))
+        for scale in options.scales:
+            for case in tqdm(list(Scenario(Path(folder), scale, rng="named")), desc=f"x{scale}", mininterval=30):
+                rows += rows_of(case, network)
+            write_table(options.csv, rows)
+    lost = defaultdict(list)
+    for row in rows:
+        lost[row["scale"], row["caution"]].append(row["lost"])
+    for (scale, caution), values in lost.items():
+        print(f"x{scale} caution {caution}: {statistics.mean(values):.3f} dB lost in the mean of {len(values)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""Amortised inference: what is known before, how patches add up, the eight symmetries, and the training."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import normal, photograph, problem, rng, true_kernel, uniform
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from experiments import calibration, train_amortised
+from experiments.lr_patches import LrPatches, photographs
+from kernelsr import amortised, kernels, priors
+from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
+from kernelsr.data import Scenario
+from kernelsr.degradation import degrade
+from kernelsr.families import fkp_variances, gaussian_kernel
+from kernelsr.learner import initialised_from
+from kernelsr.official import find_image_set
+from kernelsr.paths import CONF
+from kernelsr.problem import Problem
+
+ROOT = Path(__file__).parents[1]
+SCALES = (2, 3, 4, 8)
+TURNED = 0.5
+"""Of the spread, how far a turned image may turn the belief another way."""
+
+
+def network(widths: tuple[int, int, int] = (8, 8, 8)) -> amortised.PosteriorNetwork:
+    with initialised_from(rng()):
+        return amortised.PosteriorNetwork(widths, 16).eval()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_is_known_before_are_the_moments_of_the_protocol_s_kernels(scale: int) -> None:
+    low, high = fkp_variances(scale)
+    variances = low + (high - low) * uniform(200_000, 2)
+    angle = torch.pi * uniform(200_000, seed=1)
+    logarithms = (variances / scale**2).log()
+    size, half = logarithms.mean(1), (logarithms[:, 0] - logarithms[:, 1]) / 2
+    drawn = torch.stack([size, half * (2 * angle).cos(), half * (2 * angle).sin()], 1)
+    before = amortised.known(torch.tensor([scale]))
+    torch.testing.assert_close(before.mean[0].double(), drawn.mean(0), atol=5e-3, rtol=0)
+    torch.testing.assert_close(before.spread()[0].double(), drawn.std(0), rtol=1e-2, atol=0)
+
+
+def evidence(count: int) -> amortised.Evidence:
+    roots = normal(count, 3, 3)
+    return amortised.Evidence(normal(count, 3, seed=1), roots @ roots.mT, torch.zeros(count))
+
+
+def test_evidence_adds_up_by_its_certainty() -> None:
+    before = Belief(normal(2, 3, seed=2), torch.eye(3, dtype=torch.float64).expand(2, 3, 3))
+    told = evidence(6)
+    both = amortised.combined(before, told, 0.5)
+    for kernel in range(2):
+        patches = slice(3 * kernel, 3 * kernel + 3)
+        parts = [(before.mean[kernel], before.precision[kernel], 1.0)]
+        parts += [(m, p, 0.5) for m, p in zip(told.shape[patches], told.precision[patches], strict=True)]
+
+        def minus_log(shape: Tensor, parts: list[tuple[Tensor, Tensor, float]] = parts) -> Tensor:
+            """Of the product of the densities, but for a constant."""
+            return torch.stack([share * (shape - mean) @ p @ (shape - mean) / 2 for mean, p, share in parts]).sum()
+
+        shape = both.mean[kernel].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(minus_log(shape), shape)
+        assert slope.abs().max() < 1e-9
+        curvature = torch.autograd.functional.hessian(minus_log, both.mean[kernel])
+        torch.testing.assert_close(curvature, both.precision[kernel])
+    nothing = amortised.combined(before, told, 0.0)
+    torch.testing.assert_close(nothing.mean, before.mean)
+
+
+@pytest.mark.parametrize("turn", range(amortised.TURNS))
+def test_evidence_is_turned_back_as_kernels_are(turn: int) -> None:
+    variances = torch.tensor([1.5], dtype=torch.float64), torch.tensor([6.0], dtype=torch.float64)
+    kernel = gaussian_kernel(*variances, torch.tensor([0.7], dtype=torch.float64), kernel_size=21, scale=2)
+    turned = amortised.turned(kernel[0], turn)[None]
+    seen = amortised.Evidence(shape_of(kernels.moments(turned)), torch.eye(3).double()[None], torch.zeros(1))
+    back = amortised.turned_back(seen, torch.tensor([turn]))
+    torch.testing.assert_close(back.shape, shape_of(kernels.moments(kernel)))
+
+
+@pytest.mark.parametrize("turn", range(1, amortised.TURNS))
+def test_a_patch_that_is_turned_has_the_turned_belief(turn: int) -> None:
+    """Whatever the weights: a patch is seen in all eight ways."""
+    patch, eyes = uniform(1, 1, 32, 32, dtype=torch.float32), network()
+    straight, _ = amortised.infer(eyes, patch, 2, 8)
+    other, _ = amortised.infer(eyes, amortised.turned(patch, turn), 2, 8)
+    back = amortised.turned_back(amortised.Evidence(*other, torch.zeros(1)), torch.tensor([turn]))
+    torch.testing.assert_close(back.shape, straight.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(back.precision, straight.precision, rtol=1e-4, atol=1e-4)
+
+
+def test_brightness_and_contrast_say_nothing_of_the_blur() -> None:
+    patch = uniform(1, 1, 32, 32, dtype=torch.float32)
+    seen = [amortised.local_contrast(changed) for changed in (patch, 0.5 * patch + 0.2)]
+    torch.testing.assert_close(*seen, atol=0.1, rtol=0)
+    torch.testing.assert_close(seen[0].mean(), torch.tensor(0.0), atol=0.02, rtol=0)
+
+
+def test_a_scale_it_was_not_trained_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale is 5"):
+        amortised.infer(network(), uniform(4, 1, 32, 32, dtype=torch.float32), 5)
+
+
+# --- images with little in them, by the trained network
+
+
+def images() -> dict[str, Tensor]:
+    noise = uniform(1, 3, 40, 40, dtype=torch.float32)
+    edge = torch.zeros(1, 3, 40, 40)
+    edge[..., 20:] = 1
+    return {
+        "constant": torch.full((1, 3, 70, 50), 0.4),
+        "white": torch.ones(1, 3, 40, 40),
+        "black": torch.zeros(1, 1, 40, 40),
+        "rounded": torch.full((1, 3, 40, 40), 0.4) + (noise > 0.5) / 255,
+        "tiny": photograph(14, torch.float32)[..., ::2, ::2],
+        "narrow": photograph(192, torch.float32)[..., :7],
+        "noise": noise,
+        "saturated": (noise > 0.5).float(),
+        "edge": edge,
+        "grey": photograph(96, torch.float32).mean(1, keepdim=True),
+        "five bands": photograph(96, torch.float32)[:, [0, 1, 2, 0, 1]],
+    }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", images())
+def test_an_image_with_little_in_it_has_a_kernel_of_the_protocol(name: str, scale: int) -> None:
+    posed = Problem(images()[name], scale)
+    prior = priors.Amortised(posed, rng())
+    before = amortised.known(torch.tensor([scale]))
+    spread, wide = prior.belief.spread()[0], before.spread()[0].double()
+    assert torch.isfinite(prior()).all() and prior().sum().item() == pytest.approx(1, abs=1e-4)
+    centre = before.mean[0].double() + torch.tensor([2 * torch.tensor(scale).log().item(), 0, 0])
+    away = (prior.belief.mean[0] - centre).abs() / wide
+    if name in ("constant", "white", "black", "tiny", "narrow"):
+        assert away.max() < 0.05 and (spread / wide).min() > 0.95
+    assert away.max() < 4
+
+
+def test_the_trained_network_turns_with_the_image() -> None:
+    """Windows and turns are others for a turned image, so the beliefs agree but for a share of their spread."""
+    lr = degrade(photograph(192, torch.float32), true_kernel().float(), 2)
+    straight = priors.Amortised(Problem(lr, 2), rng()).belief
+    for turn in range(1, amortised.TURNS):
+        other = priors.Amortised(Problem(amortised.turned(lr, turn).contiguous(), 2), rng()).belief
+        back = amortised.turned_back(
+            amortised.Evidence(other.mean, other.precision, torch.zeros(1)), torch.tensor([turn])
+        )
+        assert ((back.shape - straight.mean).abs() / straight.spread()).max() < TURNED
+
+
+def test_the_trained_network_sees_noise() -> None:
+    lr = degrade(photograph(192, torch.float32), true_kernel().float(), 2)
+    clean, noisy = (
+        priors.Amortised(Problem((lr + level * normal(*lr.shape, dtype=torch.float32)).clamp(0, 1), 2), rng())
+        for level in (0.0, 0.02)
+    )
+    assert 0.01 < noisy.noise_std < 0.04 and clean.noise_std < noisy.noise_std / 3
+    assert (noisy.belief.spread() > clean.belief.spread()).all()
+
+
+def test_the_kernel_is_smaller_than_the_mean_by_a_share_of_the_doubt() -> None:
+    posed = Problem(degrade(photograph(192), true_kernel(), 2), 2)
+    mean, cautious = (priors.Amortised(posed, rng(), caution=caution) for caution in (0.0, 0.5))
+    torch.testing.assert_close(mean(), gaussian(covariance_of(mean.belief.mean[0]), posed))
+    shape = cautious.belief.mean[0] - torch.tensor([0.5 * mean.belief.spread()[0, 0].item(), 0, 0])
+    torch.testing.assert_close(cautious(), gaussian(covariance_of(shape), posed))
+    torch.testing.assert_close(cautious.belief.mean, mean.belief.mean)
+
+
+# --- the patches and the training
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        image = (255 * photograph(160 + number)[0]).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def settings(**more: object) -> DictConfig:
+    cfg = OmegaConf.load(CONF / "train_amortised.yaml")
+    cfg.patches = None
+    small = {
+        "patches": {2: 2, 3: 1},
+        "side": 32,
+        "steps": 4,
+        "round": 2,
+        "widths": [8, 8, 8],
+        "held_out": 1,
+        "shrink": [1, 2],
+    }
+    merged = OmegaConf.merge(cfg, small, {"noisy": 0.3, "compressed": 0.3}, more)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def test_a_patch_s_covariance_is_that_of_the_kernel_that_made_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = LrPatches(photographs(folder, 1)[0], (1, 2))
+
+    def point(need: int, *rest: object) -> tuple[Tensor, int]:
+        image = torch.zeros(1, 1, need, need)
+        image[..., need // 2, need // 2] = 5  # 8 bits then tell more of the tails
+        return image, 0
+
+    monkeypatch.setattr(patches, "_crop", point)
+    drawn = patches.draw(150, 32, 2, rng(), settings(), hard=0.0)
+    # Of the others the subsamples have other moments, or the support cuts something off.
+    values = torch.linalg.eigvalsh(drawn.covariance)
+    clear = (values[:, 0] > 0.3) & (values[:, 1] < 0.7)
+    assert clear.sum() > 5
+    # What a point is turned into is the kernel upside down, which has the same second moments.
+    torch.testing.assert_close(kernels.moments(drawn.patches[clear]), drawn.covariance[clear], atol=0.05, rtol=0.05)
+
+
+def test_patches_are_as_noisy_as_they_say(folder: Path) -> None:
+    patches = LrPatches(photographs(folder, 1)[0], shrink=(1.0, 1.1))
+    cfg = settings(noisy=1.0, loudest=40, compressed=0.0, soft=0.0)
+    quiet, noisy = (patches.draw(30, 32, 2, rng(5), cfg, hard) for hard in (0.0, 1.0))
+    assert quiet.noise_std.max() < 0.5 / 255
+    measured = (noisy.patches - quiet.patches).flatten(1).std(1)
+    torch.testing.assert_close(measured, noisy.noise_std, atol=8e-3, rtol=0.1)
+
+
+def test_a_training_that_was_killed_ends_as_if_it_was_not(folder: Path, tmp_path: Path) -> None:
+    cfg = settings()
+    seen, held = (LrPatches(paths, cfg.shrink) for paths in photographs(folder, 1))
+    whole = train_amortised.Training(cfg, tmp_path / "whole", "cpu")
+    whole.run(seen, held)
+    first = train_amortised.Training(cfg, tmp_path / "killed", "cpu")
+    for step in range(2):
+        first._step(seen, step)
+    first.step = 2
+    first.save()
+    again = train_amortised.Training(cfg, tmp_path / "killed", "cpu")
+    assert again.step == 2
+    again.run(seen, held)
+    for name, value in whole.mean.state_dict().items():
+        assert torch.equal(value, again.mean.state_dict()[name]), name
+
+
+# --- what is stored
+
+
+def test_the_trained_network_has_its_stored_scores() -> None:
+    """`python -m experiments.calibration experiments/results/amortised_demo.csv --sets demo --scales 2 3 4 8`."""
+    with open(ROOT / "experiments" / "results" / "amortised_demo.csv", newline="") as file:
+        stored = {(row["image"], int(row["scale"])): row for row in csv.DictReader(file)}
+    assert len(stored) == 16
+    trained = amortised.bundled()
+    for scale in SCALES:
+        for case in Scenario(find_image_set("demo"), scale):
+            posed, truth = case.load()
+            assert truth.kernel is not None
+            found, then = calibration.row(posed, truth.kernel, trained), stored[case.name, scale]
+            assert found["kernel_psnr_amortised"] == pytest.approx(float(then["kernel_psnr_amortised"]), abs=0.5)
+            assert found["size_spread"] == pytest.approx(float(then["size_spread"]), rel=0.05)
+
+
+def test_intervals_hold_what_the_belief_says() -> None:
+    belief = Belief(torch.tensor([[1.0, 0.2, 0.1]]).double(), 50 * torch.eye(3).double()[None])
+    low, high = calibration.intervals(belief, rng())
+    root = torch.linalg.inv(torch.linalg.cholesky(belief.precision[0])).T
+    variances = torch.linalg.eigvalsh(covariance_of(belief.mean + normal(4000, 3) @ root.T))
+    inside = ((low <= variances) & (variances <= high)).double().mean(0)
+    assert (inside - calibration.LEVEL).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_shape_of_a_kernel_that_its_support_cuts_off_is_found(scale: int) -> None:
+    posed = problem(scale)
+    shape = torch.tensor([1.2, 0.4, -0.3], dtype=torch.float64)
+    found = calibration.fitted_shape(gaussian(covariance_of(shape), posed), posed)
+    torch.testing.assert_close(found, shape, rtol=1e-5, atol=1e-5)
