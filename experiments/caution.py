@@ -1,8 +1,8 @@
 """How cautious prior=amortised should be: `python -m experiments.caution CSV --photos FOLDER`.
 
-Too wide a kernel costs the image more than too narrow a one, so the posterior's mean is not the kernel that costs least. On the
-middles of photographs, made smaller by 1 to 3: a row an image and caution, with the decibels that USRNet's image lies below the
-one with the true kernel. Every third photograph, most of which the network has seen in training.
+Too wide a kernel costs the image more than too narrow a one, so the posterior's mean is not the kernel that costs least.
+On the middles of photographs, made smaller by 1 to 3: a row an image and caution, with the decibels that USRNet's image lies
+below the one with the true kernel. Every third photograph, most of which the network has seen in training.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
 from kernelsr.problem import Problem
 
-CAUTION = 0.4
+CAUTION = 0.25
 
 
 class Amortised(Believed):
