@@ -1,6 +1,6 @@
 """How right the amortised posterior is, and how sure: `python -m experiments.calibration CSV --sets set5 set14 bsd100`.
 
-A row an image: kernel PSNR and variance error of the posterior's mean and, beside it, of the spectral fit's; whether the
+A row an image: kernel PSNR and variance error of prior=amortised's kernel and of the spectral fit's; whether the
 central 90 % of each principal variance hold the true one; the milliseconds of a second look (the network is loaded before).
 With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one.
 `--photos FOLDER` takes the photographs that the training held out. Degraded as in the papers: FKP's kernels, seed 1.
@@ -70,7 +70,7 @@ def row(problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork) -
     said = {
         "narrow_inside": int(inside[0]),
         "wide_inside": int(inside[1]),
-        "size_spread": prior.doubt,
+        "size_spread": prior.belief.spread()[0, 0].item(),
         "milliseconds": milliseconds,
         "pixels": problem.lr.shape[-1] * problem.lr.shape[-2],
     }

@@ -68,7 +68,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     options = parser.parse_args()
-    network, rows = amortised.bundled(), []
+    network = amortised.bundled()
+    rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         middles(options.photos, Path(folder))
         for scale in options.scales:

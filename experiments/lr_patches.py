@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +50,6 @@ class LrPatches:
             grey = luma(read_image(path))
             factors = torch.logspace(0, 1, LEVELS, shrink[1] / shrink[0]) * shrink[0]
             self.copies.append([_smaller(grey, factor) for factor in factors.tolist()])
-
-    def largest(self, scale: int) -> int:
-        """The side of the largest LR patch that half of the photographs have at this scale."""
-        middle = statistics.median_low(min(copies[0].shape) for copies in self.copies)
-        return (middle - fkp_kernel_size(scale)) // scale + 1
 
     def draw(
         self, count: int, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0

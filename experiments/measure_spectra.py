@@ -15,8 +15,9 @@ from PIL import Image
 
 from kernelsr.files import write_table
 from kernelsr.images import image_files
-from kernelsr.priors.spectral import PHOTOGRAPHS, Whittle
+from kernelsr.priors.spectral import PHOTOGRAPHS
 from kernelsr.problem import EIGHT_BITS
+from kernelsr.whittle import Whittle
 
 LONG_SIDE, WINDOW = 480, 128
 

@@ -50,16 +50,16 @@ def losses(
 
 
 @torch.no_grad()
-def validate(network: amortised.PosteriorNetwork, held: LrPatches, cfg: DictConfig) -> list[float]:
+def validate(network: amortised.PosteriorNetwork, held: LrPatches, cfg: DictConfig, device: str) -> list[float]:
     """On patches of photographs that are held out: surprise, median error of the shape's three numbers at each scale."""
     network.eval()
     found = []
     for scale in cfg.patches:
         rng = torch.Generator().manual_seed(seed_for(cfg.seed, "validation", str(scale)))
         drawn = held.draw(96, cfg.side, scale, rng, cfg)
-        scales = torch.full((96,), scale)
-        belief = amortised.combined(amortised.known(scales), network(drawn.patches, scales))
-        shape = shape_of(drawn.covariance)
+        scales = torch.full((96,), scale, device=device)
+        belief = amortised.combined(amortised.known(scales), network(drawn.patches.to(device), scales))
+        shape = shape_of(drawn.covariance.to(device))
         found += [surprise(belief, shape).mean().item(), (belief.mean - shape).norm(dim=1).median().item()]
     network.train()
     return found
@@ -98,7 +98,12 @@ class Training:
             total = sum(self._step(seen, step) for step in range(first, last))
             self.step = last
             self.seconds += time.monotonic() - began
-            row = [last, *(total / (last - first)).tolist(), *validate(self.mean, held, self.cfg), self.seconds]
+            row = [
+                last,
+                *(total / (last - first)).tolist(),
+                *validate(self.mean, held, self.cfg, self.device),
+                self.seconds,
+            ]
             self.curve.append(row)
             tqdm.write(" ".join(str(round(v, 4)) for v in row))
             self.save()

@@ -49,7 +49,10 @@ def train_fusion(
 def draw(network: PosteriorNetwork, photographs: LrPatches, cfg: DictConfig, count: int, checkpoint: Path) -> Drawn:
     """``count`` images of each scale, as large as the benchmarks'. It goes on from the checkpoint, if there is one."""
     jobs = [(scale, number) for number in range(count) for scale in network.scales]
-    done = torch.load(checkpoint, weights_only=False) if checkpoint.exists() else []
+    # Of another network, or drawn by other settings, what is there is of no use.
+    mark = [cfg.seed, str(cfg.whole), *(value.double().sum().item() for value in network.layers.state_dict().values())]
+    made, done = torch.load(checkpoint, weights_only=False) if checkpoint.exists() else (mark, [])
+    done = done if made == mark else []
     for place, (scale, number) in enumerate(tqdm(jobs, desc="whole images", mininterval=60)):
         if place < len(done):
             continue
@@ -60,15 +63,15 @@ def draw(network: PosteriorNetwork, photographs: LrPatches, cfg: DictConfig, cou
         said, _ = witnesses(Problem(image.patches, scale, noise_std=image.level.item()), rng, network)
         done.append((said, shape_of(image.covariance), image.photograph))
         if len(done) % 200 == 0:
-            _save(done, checkpoint)
-    _save(done, checkpoint)
+            _save(mark, done, checkpoint)
+    _save(mark, done, checkpoint)
     parts, shapes, numbers = zip(*done, strict=True)
     return stacked(parts), torch.cat(shapes), torch.cat(numbers)
 
 
-def _save(done: list[Drawn], checkpoint: Path) -> None:
+def _save(mark: list[Any], done: list[Drawn], checkpoint: Path) -> None:
     partial = checkpoint.with_suffix(".partial")
-    torch.save(done, partial)
+    torch.save((mark, done), partial)
     partial.replace(checkpoint)
 
 

@@ -55,7 +55,7 @@ def luma(image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1) -> tuple[Belief, float]:
-    """The belief (1, ...) of patches (n, 1, h, w) of one image as if independent, and the noise's standard deviation.
+    """The belief (1, ...) of square patches (n, 1, h, h) of one image as if independent, and the noise's standard deviation.
 
     Patches are seen turned and mirrored, each another way, so that no direction is preferred; where they are few, several
     times each, up to ``looks`` in all.
@@ -64,14 +64,15 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
         ValueError: the network was not trained for this scale.
     """
     if scale not in network.scales:
-        raise ValueError(f"scale is {scale}, and the amortised network knows {network.scales}; choose prior=spectral")
-    count, side = len(patches), min(patches.shape[-2:])
+        knows = f"the amortised network knows {network.scales}"
+        raise ValueError(f"scale is {scale}, and {knows}; choose prior=spectral or start=spectral")
+    count = len(patches)
     before = known(torch.tensor([scale], device=patches.device))
-    if side < SMALLEST:
+    if patches.shape[-1] < SMALLEST:
         return before, EIGHT_BITS
     often = min(TURNS, max(1, looks // count))
     turns = torch.arange(count * often, device=patches.device) % TURNS
-    square = patches[..., :side, :side].repeat_interleave(often, 0)
+    square = patches.repeat_interleave(often, 0)
     views = torch.stack([turned(patch, int(turn)) for patch, turn in zip(square, turns, strict=True)])
     evidence = turned_back(network(views, torch.full_like(turns, scale)), turns)
     # What there is in a patch no brighter than the rounding to 8 bits is that rounding.

@@ -52,19 +52,40 @@ class Crops:
         return self.windows[:, places // columns, places % columns].transpose(0, 1)
 
 
-def informative_window(image: Tensor, height: int, width: int) -> tuple[int, int]:
-    """The top left corner of the window of an image (1, C, h, w) that tells most of a kernel, in whichever direction.
+def textures(image: Tensor, height: int, width: int) -> Tensor:
+    """How much every window of an image (1, C, h, w) tells of a kernel in the direction it tells least of: a map of corners.
 
-    There the smallest eigenvalue of the structure tensor, summed over the window, is greatest: edges of one direction tell of
-    the blur across them only; Harris and Stephens (1988) find corners so.
+    The smallest eigenvalue of the structure tensor, summed over the window: edges of one direction tell of the blur across
+    them only; Harris and Stephens (1988) find corners so.
     """
     down, right = torch.gradient(image[0].detach().mean(0))
     products = torch.stack([down**2, down * right, right**2])
     # Along one axis after the other, which on a large image saves seconds.
     rows, mixed, columns = F.avg_pool2d(F.avg_pool2d(products, (height, 1), stride=1), (1, width), stride=1)
-    smallest = (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
+    return (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
+
+
+def informative_window(image: Tensor, height: int, width: int) -> tuple[int, int]:
+    """The top left corner of the window of an image (1, C, h, w) that tells most of a kernel, in whichever direction."""
+    smallest = textures(image, height, width)
     top, left = divmod(int(smallest.argmax()), smallest.shape[1])
     return top, left
+
+
+def informative_windows(image: Tensor, side: int, count: int) -> Tensor:
+    """At most ``count`` square windows (n, C, side, side) of an image (1, C, h, w), those that tell most first.
+
+    They overlap by half at most. Where the image has no room for the side, the windows are as large as it has.
+    """
+    side = min(side, *image.shape[-2:])
+    left_over = textures(image, side, side)
+    windows: list[Tensor] = []
+    while len(windows) < count and (not windows or left_over.max() > -torch.inf):
+        top, left = divmod(int(left_over.argmax()), left_over.shape[1])
+        windows.append(image[0, :, top : top + side, left : left + side])
+        reach = side // 2
+        left_over[max(top - reach, 0) : top + reach + 1, max(left - reach, 0) : left + reach + 1] = -torch.inf
+    return torch.stack(windows)
 
 
 def informative_crop(problem: Problem, side: int) -> Problem:
@@ -86,25 +107,3 @@ def informative_crop(problem: Problem, side: int) -> Problem:
     top, left = informative_window(problem.lr, height, width)
     window = problem.lr[..., top : top + height, left : left + width].contiguous()
     return replace(problem, lr=window, margin=-(-(problem.kernel_size // 2) // problem.scale))
-
-
-def informative_windows(image: Tensor, side: int, count: int) -> Tensor:
-    """At most ``count`` windows (n, C, side, side) of an image (1, C, h, w), those with gradients in all directions first.
-
-    They overlap by half at most; where the image is smaller than a window, it is the window.
-    """
-    height, width = (min(side, whole) for whole in image.shape[-2:])
-    down, right = torch.gradient(image[0].detach().mean(0))
-    products = torch.stack([down**2, down * right, right**2])
-    rows, mixed, columns = F.avg_pool2d(products, (height, width), stride=1)
-    smallest = (rows + columns) / 2 - torch.hypot((rows - columns) / 2, mixed)
-    windows: list[Tensor] = []
-    for _ in range(count):
-        place = int(smallest.argmax())
-        if windows and smallest.flatten()[place] == -torch.inf:
-            break
-        top, left = divmod(place, smallest.shape[1])
-        windows.append(image[0, :, top : top + height, left : left + width])
-        above, before = max(top - height // 2, 0), max(left - width // 2, 0)
-        smallest[above : top + height // 2 + 1, before : left + width // 2 + 1] = -torch.inf
-    return torch.stack(windows)

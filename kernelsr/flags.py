@@ -30,7 +30,7 @@ FLAGS = {
     "collapsed": "the kernel is nearly a delta, or nearly flat",
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
-    "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of, or began at",
+    "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of",
     "family": "the restored image does not explain the LR image with this Gaussian: the kernel may be none",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
@@ -72,11 +72,14 @@ def flags_of(
 
 
 def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
-    """The flags of an estimate that is of a posterior over Gaussians, or began at one."""
+    """The flags of an estimate that is of a posterior over Gaussians.
+
+    How often they are wrong is measured by experiments/family_rates.py.
+    """
     if estimate.doubt is None:
         return []
-    found = ["ambiguous"] if estimate.doubt > DOUBT else []
-    limit = UNLIKE**2 + problem.noise_std**2
+    found = ["ambiguous"] if estimate.doubt.size > DOUBT else []
+    limit = UNLIKE**2 + max(problem.noise_std, estimate.doubt.noise_std) ** 2
     return [*found, "family"] if estimate.nonblind is not None and unexplained(estimate, problem) > limit else found
 
 

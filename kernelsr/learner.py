@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from kernelsr.problem import Doubt
+
 Misfit = Callable[[Tensor], Tensor]
 """Candidate kernels (n, 1, K, K) -> their data error (n,) with the current image."""
 BUILDING = threading.RLock()
@@ -80,7 +82,7 @@ class KernelPrior(Learner):
     passes: int = 1
     holds: bool = False
     holding: Callable[[Tensor], Tensor] | None = None
-    doubt: float | None = None
+    doubt: Doubt | None = None
     fit_lr: float = 1e-2
 
     @abstractmethod
@@ -141,10 +143,11 @@ class Restorer(Learner):
     """The image that a kernel implies.
 
     ``calls`` is how many calls make a finished image when the kernel is known: one for a network that is trained, the
-    reverse steps of a diffusion, the steps of a deep image prior.
+    reverse steps of a diffusion, the steps of a deep image prior. ``blind``: it ignores the kernel.
     """
 
     calls: int = 1
+    blind: bool = False
 
     @abstractmethod
     def forward(self, kernel: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,19 +96,30 @@ class Truth:
     kernel: Tensor | None = None
 
 
+class Doubt(NamedTuple):
+    """How unsure a posterior over Gaussians is.
+
+    ``size`` is the standard deviation of the logarithm of the kernel's variances, 0.1 for 10 %; ``noise_std`` that of the
+    noise which it sees, on the [0, 1] scale.
+    """
+
+    size: float
+    noise_std: float
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a solver returns: image (1, C, sh, sw) and kernel (1, 1, K, K), both detached.
 
     ``image`` is None where only the kernel was sought. ``nonblind`` is the image that a non-blind restorer made with the
-    kernel afterwards, where one was chosen. ``doubt`` is how unsure a prior that knows this, or the start, is of the kernel's
-    size: the standard deviation of the logarithm of its variances, 0.1 for 10 %.
+    kernel afterwards, where one was chosen. ``doubt`` is what a posterior over Gaussians says besides, where the kernel is of
+    one and no loop has moved it.
     """
 
     image: Tensor | None
     kernel: Tensor
     nonblind: Tensor | None = None
-    doubt: float | None = None
+    doubt: Doubt | None = None
 
     @property
     def restored(self) -> Tensor | None:

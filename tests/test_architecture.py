@@ -19,7 +19,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},
     {"beliefs"},
-    {"fusion"},
+    {"fusion", "whittle"},
     {"amortised"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
@@ -38,7 +38,6 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {
     ("priors", "flows"),  # a latent needs the flow it is a latent of
-    ("amortised", "beliefs"),  # what it infers
     ("restorers", "unrolled"),  # its network
     ("restorers", "denoisers"),  # its image prior
     ("restorers", "srmd"),  # its model of degradation

@@ -13,7 +13,7 @@ from kernelsr import families, kernels
 from kernelsr.degradation import degrade
 from kernelsr.families.family import spread
 from kernelsr.flags import FLAGS, flags_of, kernel_flags, posterior_flags, stopped_falling
-from kernelsr.problem import Estimate, Problem, Truth
+from kernelsr.problem import Doubt, Estimate, Problem, Truth
 from tests.cases import problem, rng, uniform
 
 SCALES = pytest.mark.parametrize("scale", [2, 3, 4, 8])
@@ -159,8 +159,8 @@ def test_short_traces_and_noise_on_a_fall_are_no_plateau() -> None:
     assert stopped_falling([0.5 + 0.3 * n for n in noise])
 
 
-@pytest.mark.parametrize(("doubt", "flags"), [(None, []), (0.1, []), (0.3, ["ambiguous"])])
-def test_a_wide_posterior_is_ambiguous(doubt: float | None, flags: list[str]) -> None:
+@pytest.mark.parametrize(("doubt", "flags"), [(None, []), (Doubt(0.1, 0), []), (Doubt(0.3, 0), ["ambiguous"])])
+def test_a_wide_posterior_is_ambiguous(doubt: Doubt | None, flags: list[str]) -> None:
     p = small(4)
     kernel = families.mean_kernel(p)
     assert flags_of(Estimate(None, kernel, doubt=doubt), p, None, []) == flags
@@ -172,9 +172,11 @@ def test_what_a_gaussian_leaves_unexplained_is_of_another_family() -> None:
     seen = replace(p, lr=degrade(hr, kernel, 4))
     for added, flags in ((0.0, []), (0.8 / 255, []), (1.1 / 255, ["family"])):
         y = replace(seen, lr=seen.lr + added * (2 * (uniform(*seen.lr.shape, seed=1) > 0.5) - 1))
-        assert posterior_flags(Estimate(None, kernel, hr, doubt=0.1), y) == flags
+        assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 0)), y) == flags
         assert posterior_flags(Estimate(None, kernel, hr), y) == []
-        assert posterior_flags(Estimate(None, kernel, hr, doubt=0.1), replace(y, noise_std=2 / 255)) == []
+        # Noise that is told, or seen, explains it.
+        assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 0)), replace(y, noise_std=2 / 255)) == []
+        assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 2 / 255)), y) == []
 
 
 def test_every_flag_is_explained() -> None:

@@ -21,6 +21,7 @@ from kernelsr.degradation import degrade
 from kernelsr.metrics import kernel_psnr
 from kernelsr.priors import spectral
 from kernelsr.problem import Problem, Progress
+from kernelsr.whittle import Whittle
 
 OTHERS = (0, 1, 2, 3, 4, 8)
 """Of Whittle's unknowns those that are not of the kernel."""
@@ -30,7 +31,7 @@ LEARNING = ("dkp", "double_dip", "fkp", "gaussian", "inr", "repeated", "softmax"
 @pytest.mark.parametrize("prior", LEARNING)
 def test_fast_composes_with_every_prior_that_learns(prior: str) -> None:
     cfg = compose_config(["preset=fast", f"prior={prior}"])
-    assert cfg.start._target_.endswith("Explained") and cfg.nonblind._target_.endswith("Usrnet")
+    assert cfg.start._target_.endswith("Amortised") and cfg.nonblind._target_.endswith("Usrnet")
     assert cfg.solver._target_.endswith("direct") and "_target_" not in cfg.restorer
 
 
@@ -68,7 +69,7 @@ def test_faithful_takes_other_proposals_with_the_papers_prior() -> None:
 
 def test_a_preset_shows_in_the_methods_name() -> None:
     usual = {"experiment": None, "prior": "dkp", "restorer": "none", "nonblind": "usrnet", "solver": "direct"}
-    assert cli.method_name({**usual, "start": "explained", "preset": "fast"}) == "dkp@explained+usrnet fast"
+    assert cli.method_name({**usual, "start": "amortised", "preset": "fast"}) == "dkp@amortised+usrnet fast"
 
 
 def test_a_preset_beside_an_experiment_is_refused() -> None:
@@ -78,9 +79,10 @@ def test_a_preset_beside_an_experiment_is_refused() -> None:
         kernelsr.estimate(np.zeros((24, 24, 3)), experiment="dip_fkp", overrides=["preset=draft"])
 
 
-def test_fast_makes_a_kernel_and_an_image() -> None:
+@pytest.mark.parametrize("more", [[], ["start=explained", "start.crop=64", "start.evaluations=2"]])
+def test_fast_makes_a_kernel_and_an_image(more: list[str]) -> None:
     lr = degrade(photograph(96).float(), true_kernel().float(), 2)
-    found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", overrides=["start.crop=64", "start.evaluations=2"])
+    found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", overrides=more)
     assert found.image is None and found.nonblind is not None and found.nonblind.shape == (1, 3, 96, 96)
 
 
@@ -152,7 +154,7 @@ def test_on_a_crop_the_known_image_tells_the_kernel_if_the_margin_is_left_out(ke
 def test_the_spectral_penalty_is_the_fall_of_the_likelihood() -> None:
     lr = degrade(photograph(128), true_kernel(), 2)
     kernel = {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35)}
-    likelihood = spectral.Whittle(lr[0].mean(0), 2, 32, spectral.PHOTOGRAPHS | kernel | {"noise": (-13.0, 2.0)})
+    likelihood = Whittle(lr[0].mean(0), 2, 32, spectral.PHOTOGRAPHS | kernel | {"noise": (-13.0, 2.0)})
     weight = 200.0
     best = (likelihood.fit(weight) - likelihood.mean) / likelihood.spread
     precision = likelihood.precision(likelihood.mean + likelihood.spread * best, weight)

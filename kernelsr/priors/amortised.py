@@ -12,17 +12,15 @@ from kernelsr.beliefs import Belief, Believed
 from kernelsr.crops import informative_windows
 from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
-from kernelsr.problem import Problem
-
-CAUTION = 0.25
+from kernelsr.problem import Doubt, Problem
 
 
 class Amortised(Believed):
     """A kernel from an amortised posterior over Gaussian kernels; nothing learns afterwards.
 
     The network looks at the patches with the most texture in all directions, each turned or mirrored another way, and weighs
-    what it sees there against the spectral fit of the whole image. ``belief`` is the posterior of the kernel's shape,
-    ``noise_std`` the deviation of the noise by the spectral fit, were it white and each channel's its own.
+    what it sees there against the spectral fit of the whole image. ``belief`` is the posterior of the kernel's shape, of HR
+    pixels; ``doubt`` its spread, and the noise by the spectral fit, were it white and each channel's its own.
 
     Args:
         network: the trained network; ours by default.
@@ -31,6 +29,9 @@ class Amortised(Believed):
         caution: by how many of its spreads the kernel is smaller than the posterior's mean. Too wide a kernel costs the
             image more than too narrow a one, so that the mean is not what costs least.
         weight: of the penalty that holds a loop to the belief.
+
+    Raises:
+        ValueError: no patch or too small a one, a negative weight, or a scale that the network was not trained for.
     """
 
     def __init__(
@@ -41,21 +42,21 @@ class Amortised(Believed):
         network: Callable[[], amortised.PosteriorNetwork] = amortised.bundled,
         patches: int = 16,
         side: int = 64,
-        caution: float = CAUTION,
+        caution: float = 0.25,
         weight: float = 0.0,
     ):
         super().__init__()
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
         trained = network().to(problem.lr.device)
-        said, self.noise_std = witnesses(problem, rng, trained, patches, side)
+        said, noise_std = witnesses(problem, rng, trained, patches, side)
         with torch.no_grad():
             belief = trained.fusion(said)
         # The network counts in LR pixels.
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
-        self.doubt = belief.spread()[0, 0].item()
-        smaller = torch.tensor([caution * self.doubt, 0, 0], dtype=torch.float64)
+        self.doubt = Doubt(belief.spread()[0, 0].item(), noise_std)
+        smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
         self.believe(belief, problem, weight, belief.mean[0] - smaller)
 
 

@@ -1,21 +1,15 @@
-"""A Gaussian kernel that is read off the spectrum of the LR image, without a loop.
-
-Frequencies are in cycles an HR pixel, (row, column); an image's spectrum is the expectation of its periodogram.
-"""
+"""A Gaussian kernel that is read off the spectrum of the LR image, without a loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import numpy as np
 import torch
-from scipy.optimize import OptimizeResult, minimize
-from torch import Tensor
 
-from kernelsr.beliefs import Belief, Believed, covariance_of
+from kernelsr.beliefs import Belief, Believed
 from kernelsr.families import fkp_variances
 from kernelsr.problem import EIGHT_BITS, Problem
+from kernelsr.whittle import NOISE, SHAPE, Whittle
 
 PHOTOGRAPHS = {
     "level": (-4.0, 3.0),
@@ -29,8 +23,6 @@ PHOTOGRAPHS = {
 t is the angle of f. Rounded from experiments/measure_spectra.py; but the level, which is that of waves of ten pixels, may be
 anything, and no direction is preferred to the one across it.
 """
-SHAPE, NOISE = slice(5, 8), 8  # where the unknowns of the kernel stand after those of the image, and that of the noise
-REACH = 7.0  # how many spreads an unknown may lie from its mean
 
 
 class Spectral(Believed):
@@ -83,139 +75,3 @@ class Spectral(Believed):
         precision = likelihood.precision(unknowns, numbers)
         self.before = torch.tensor([spread[0], spread[1], spread[1]], dtype=torch.float64) ** -2
         self.believe(Belief(unknowns[None, SHAPE], precision[None]), problem, weight)
-
-
-class Whittle:
-    """The likelihood of an image's periodogram, Whittle (1953): a sum over frequencies of log M + P / M.
-
-    Args:
-        grey: (h, w).
-        known: mean and spread of each unknown, in the order of PHOTOGRAPHS, size, stretch, skew, noise.
-    """
-
-    def __init__(self, grey: Tensor, scale: int, window: int, known: dict[str, tuple[float, float]]):
-        self.mean, self.spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
-        power = periodogram(grey, window)
-        rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64) for side in power.shape)
-        rows, columns = torch.meshgrid(rows, columns, indexing="ij")
-        # Hann's window mixes neighbours, which the steep rise towards DC does not bear.
-        far = (rows * power.shape[0]) ** 2 + (columns * power.shape[1]) ** 2 > 1.5**2
-        power = power.clamp(min=1e-4 * EIGHT_BITS**2)
-        self.quiet = power[far].quantile(0.1)
-        # -f has the power of f, so one of them stands for both; at Nyquist's frequency they are the same.
-        place = torch.arange(power.numel()).view_as(power)
-        other = place.roll((-1, -1), (0, 1)).flip(0, 1)
-        far &= place <= other
-        share = torch.where(place == other, 1.0, 2.0)[far].double()
-        self.power, self.share = power[far], share / share.sum()
-        # Frequency f of y is made of (f + i) / s, i = 0, ..., s - 1 along each axis.
-        aliases = torch.arange(scale, dtype=torch.float64)
-        down, right = (((f[far][:, None] + aliases) / scale + 0.5) % 1 - 0.5 for f in (rows, columns))
-        down, right = (f.flatten(1) for f in torch.broadcast_tensors(down[:, :, None], right[:, None, :]))
-        angle, length = 2 * torch.atan2(down, right), torch.hypot(down, right)
-        features = [torch.ones_like(length), (10 * length).log(), angle.cos(), angle.sin(), (2 * angle).cos()]
-        # The logarithm of |H|^2 is linear in the covariance as that of S is in its unknowns.
-        blur = [-4 * math.pi**2 * product for product in (down**2, 2 * down * right, right**2)]
-        self.features = torch.stack(features + blur, 2)
-
-    def expected(self, unknowns: Tensor) -> Tensor:
-        """M, the periodogram that the unknowns lead to."""
-        (down, mixed), (_, right) = covariance_of(unknowns[SHAPE])
-        coefficients = torch.cat([unknowns[: SHAPE.start], torch.stack([down, mixed, right])])
-        return (self.features @ coefficients).exp().mean(1) + unknowns[NOISE].exp()
-
-    def loss(self, deviation: Tensor, weight: float) -> Tensor:
-        """Minus the logarithm of likelihood and knowledge, over ``weight``, of unknowns so many spreads from their means."""
-        expected = self.expected(self.mean + self.spread * deviation)
-        return self.share @ (expected.log() + self.power / expected) + deviation.square().sum() / (2 * weight)
-
-    def fit(self, weight: float) -> Tensor:
-        """The likeliest unknowns, where all frequencies together count as ``weight`` numbers."""
-
-        loss = self._loss_and_slope(weight)
-        # What is weak in y's spectrum may be noise or the aliases of a narrow kernel: the likelihood has a summit for each.
-        quiet = (self.quiet.log() - self.mean[NOISE]) / self.spread[NOISE]
-        summits = [self._climbed(loss, noise) for noise in (0.0, quiet.item())]
-        best = min(summits, key=lambda summit: summit.fun)
-        return self.mean + self.spread * torch.from_numpy(best.x)
-
-    def _loss_and_slope(self, weight: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """``loss`` and its gradient, by hand: autograd takes five times as long, and the search is all of the fit's time."""
-        power, share, mean, spread = (part.numpy() for part in (self.power, self.share, self.mean, self.spread))
-        count, aliases, _ = self.features.shape
-        features = self.features.flatten(0, 1).numpy()
-
-        def loss(deviation: np.ndarray) -> tuple[float, np.ndarray]:
-            unknowns = mean + spread * deviation
-            covariance, slopes = _covariance_and_slopes(*unknowns[SHAPE])
-            noise = math.exp(unknowns[NOISE])
-            parts = np.exp(features @ np.concatenate([unknowns[: SHAPE.start], covariance])).reshape(count, aliases)
-            expected = parts.mean(1) + noise
-            rises = share * (1 - power / expected) / expected
-            total = share @ (np.log(expected) + power / expected) + deviation @ deviation / (2 * weight)
-            linear = (rises[:, None] * parts / aliases).reshape(-1) @ features
-            of_unknowns = [linear[: SHAPE.start], linear[SHAPE.start :] @ slopes, [rises.sum() * noise]]
-            return float(total), spread * np.concatenate(of_unknowns) + deviation / weight
-
-        return loss
-
-    def precision(self, unknowns: Tensor, weight: float) -> Tensor:
-        """How sharply (3, 3) the likelihood falls off about its summit along SHAPE, the other unknowns following.
-
-        Nowhere less than what is known beforehand does: at a bound of the search it may even rise.
-        """
-
-        def deviance(unknowns: Tensor) -> Tensor:
-            return weight * self.loss((unknowns - self.mean) / self.spread, weight)
-
-        curvature = torch.autograd.functional.hessian(deviance, unknowns)
-        assert isinstance(curvature, Tensor)
-        # The inverse's block is the covariance of SHAPE whatever the others are.
-        values, axes = torch.linalg.eigh(torch.linalg.inv(torch.linalg.inv(curvature)[SHAPE, SHAPE]))
-        return (axes * values.clamp(min=self.spread[SHAPE].max() ** -2)) @ axes.T
-
-    def _climbed(self, loss: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: float) -> OptimizeResult:
-        start = torch.zeros_like(self.mean)
-        start[NOISE] = noise
-        start[0] = self.share @ (self.power / self.expected(self.mean + self.spread * start)).log() / self.spread[0]
-        start = start.clamp(-REACH, REACH)
-        return minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=[(-REACH, REACH)] * len(start))
-
-
-def _covariance_and_slopes(size: float, stretch: float, skew: float) -> tuple[np.ndarray, np.ndarray]:
-    """The entries down, mixed, right (3,) of ``covariance_of`` and their derivatives (3, 3) by size, stretch and skew."""
-    length = math.hypot(stretch, skew)
-    even, odd = math.cosh(length), math.sinh(length) / length if length > 1e-4 else 1.0
-    bend = (even - odd) / length**2 if length > 1e-4 else 1 / 3
-    covariance = np.array([even + odd * stretch, odd * skew, even - odd * stretch])
-    both = stretch * skew * bend
-    slopes = np.array(
-        [
-            [covariance[0], odd * stretch + odd + stretch**2 * bend, odd * skew + both],
-            [covariance[1], both, odd + skew**2 * bend],
-            [covariance[2], odd * stretch - odd - stretch**2 * bend, odd * skew - both],
-        ]
-    )
-    return math.exp(size) * covariance, math.exp(size) * slopes
-
-
-def periodogram(grey: Tensor, window: int) -> Tensor:
-    """The mean periodogram of half overlapping windows of an image (h, w), each about its mean; Welch (1967).
-
-    Returns:
-        (p, q), the window's sides, or the image's where that is smaller. Of white noise it is the variance.
-    """
-    height, width = (min(window, side) for side in grey.shape)
-    taper = torch.outer(*(torch.hann_window(side, dtype=grey.dtype) for side in (height, width)))
-    powers = []
-    for top in _starts(grey.shape[0], height):
-        pieces = torch.stack([grey[top : top + height, i : i + width] for i in _starts(grey.shape[1], width)])
-        mean = (pieces * taper).sum((1, 2), keepdim=True) / taper.sum()
-        powers.append(torch.fft.fft2((pieces - mean) * taper).abs().square().mean(0))
-    return torch.stack(powers).mean(0) / taper.square().sum()
-
-
-def _starts(size: int, window: int) -> list[int]:
-    """Where windows begin that overlap by half or a little more, the first and the last at the borders."""
-    count = math.ceil(2 * (size - window) / window) + 1
-    return torch.linspace(0, size - window, count, dtype=torch.float64).round().long().tolist()

@@ -25,7 +25,7 @@ def direct(
         on_step: called once.
 
     Returns:
-        The kernel, and the restorer's finished image with it where there is a restorer.
+        The kernel, the restorer's finished image with it where there is a restorer, and the prior's doubt.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
@@ -35,4 +35,4 @@ def direct(
     if image is not None:
         loss = (degrade(image, kernel, problem.scale) - problem.lr).square().mean()
     on_step(Progress(0, loss, image, kernel))
-    return Estimate(image, kernel)
+    return Estimate(image, kernel, doubt=prior.doubt)
