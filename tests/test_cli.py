@@ -311,5 +311,5 @@ def test_interrupted_in_the_middle_nothing_that_was_done_is_lost(photos, tmp_pat
 def test_help_lists_the_groups():
     code, printed, _ = run("--help")
     assert code == 0
-    for word in ("prior: deep_linear, dkp, double_dip, fkp", "set5_aniso", "dip_fkp"):
+    for word in ("prior: amortised, deep_linear, dkp, double_dip, fkp", "set5_aniso", "dip_fkp"):
         assert word in printed
