@@ -1,4 +1,4 @@
-"""Grey LR patches of photographs with their kernels, made on the fly: what the network of prior=amortised is trained on."""
+"""Grey LR patches of photographs, degraded on the fly: what the networks of prior=amortised are trained on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernelsr.amortised import luma
 from kernelsr.capture import jpeg
+from kernelsr.colours import grey
 from kernelsr.families import fkp_variances, gaussian_kernel
 from kernelsr.images import image_files, read_image
 from kernelsr.problem import fkp_kernel_size
@@ -23,17 +23,29 @@ LEVELS = 7
 
 @dataclass(frozen=True)
 class Degraded:
-    """LR patches (n, 1, side, side), covariances (n, 2, 2) of their kernels in LR pixels squared, and the noise (n,).
+    """LR patches (n, 1, side, side) and their noise (n,).
 
     The noise is all that was added; ``level`` (n,) is that of the white noise among it, and ``photograph`` (n,) says which
     one was degraded.
     """
 
     patches: Tensor
-    covariance: Tensor
     noise_std: Tensor
     level: Tensor
     photograph: Tensor
+
+
+def gaussians(count: int, scale: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Kernels (n, 1, K, K) of the FKP protocol, and their covariances (n, 2, 2) in LR pixels squared."""
+    low, high = fkp_variances(scale)
+    variances = low + (high - low) * torch.rand(2, count, generator=rng, dtype=torch.float64)
+    angle = math.pi * torch.rand(count, generator=rng, dtype=torch.float64)
+    kernel = gaussian_kernel(variances[0], variances[1], angle, kernel_size=fkp_kernel_size(scale), scale=scale)
+    cosine, sine = angle.cos(), angle.sin()
+    # The first axis of the protocol's angle is (x, y) = (cos, sin), and a covariance is (row, column).
+    axes = torch.stack([torch.stack([sine, cosine], 1), torch.stack([cosine, -sine], 1)], 2)
+    covariance = axes @ torch.diag_embed(variances.T) @ axes.mT / scale**2
+    return kernel.float(), covariance.float()
 
 
 class LrPatches:
@@ -47,23 +59,19 @@ class LrPatches:
     def __init__(self, paths: list[Path], shrink: Sequence[float] = (1.0, 4.0)):
         self.copies: list[list[Tensor]] = []
         for path in paths:
-            grey = luma(read_image(path))
+            bright = grey(read_image(path))
             factors = torch.logspace(0, 1, LEVELS, shrink[1] / shrink[0]) * shrink[0]
-            self.copies.append([_smaller(grey, factor) for factor in factors.tolist()])
+            self.copies.append([_smaller(bright, factor) for factor in factors.tolist()])
 
     def draw(
-        self, count: int, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
+        self, kernel: Tensor, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
     ) -> Degraded:
-        """``count`` patches at one scale, a photograph, kernel, sharpness and noise each.
+        """A patch for each of kernels (n, 1, K, K) at one scale, of a photograph, sharpness and noise each.
 
         ``hard`` is the share of the noise, JPEG and softness of ``cfg`` that there is.
         """
-        size = fkp_kernel_size(scale)
-        low, high = fkp_variances(scale)
-        variances = low + (high - low) * torch.rand(2, count, generator=rng, dtype=torch.float64)
-        angle = math.pi * torch.rand(count, generator=rng, dtype=torch.float64)
-        kernel = gaussian_kernel(variances[0], variances[1], angle, kernel_size=size, scale=scale).float()
-        need = (side - 1) * scale + size
+        count = len(kernel)
+        need = (side - 1) * scale + kernel.shape[-1]
         crops, photograph = zip(*(self._crop(need, rng, cfg, hard) for _ in range(count)), strict=True)
         sharp = torch.cat(crops, 1)
         lr = F.conv2d(sharp, kernel, stride=scale, groups=count).transpose(0, 1)
@@ -77,12 +85,8 @@ class LrPatches:
         for place in packed.nonzero()[:, 0].tolist():
             quality = int(torch.randint(cfg.jpeg[0], cfg.jpeg[1] + 1, (), generator=rng))
             lr[place] = jpeg(lr[place : place + 1], quality)[0]
-        cosine, sine = angle.cos(), angle.sin()
-        # The first axis of the protocol's angle is (x, y) = (cos, sin), and a covariance is (row, column).
-        axes = torch.stack([torch.stack([sine, cosine], 1), torch.stack([cosine, -sine], 1)], 2)
-        covariance = axes @ torch.diag_embed(variances.T) @ axes.mT / scale**2
         noise = (lr - clean).square().mean((1, 2, 3)).sqrt()
-        return Degraded(lr, covariance.float(), noise, level, torch.tensor(photograph))
+        return Degraded(lr, noise, level, torch.tensor(photograph))
 
     def _crop(self, need: int, rng: torch.Generator, cfg: DictConfig, hard: float) -> tuple[Tensor, int]:
         """A square (1, 1, need, need) of some photograph at some size, turned, and perhaps softened; and which it is."""

@@ -1,29 +1,23 @@
 """Train the network of prior=amortised: `python -m experiments.train_amortised photos=PATH`.
 
-A training that was killed resumes from its checkpoint and ends with the same numbers, because each step draws from a
-generator of its own.
+A training that was killed resumes from its checkpoint and ends with the same numbers.
 """
 
 from __future__ import annotations
 
-import copy
 import csv
-import math
-import subprocess
-import time
-from dataclasses import astuple
 from pathlib import Path
 
 import hydra
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from experiments.beliefs import surprise
-from experiments.lr_patches import LrPatches, photographs
+from experiments.lr_patches import LrPatches, gaussians, photographs
 from experiments.train_fusion import train_fusion
+from experiments.training import Training, commit
 from kernelsr import amortised, stored
 from kernelsr.beliefs import shape_of
 from kernelsr.data import seed_for
@@ -35,9 +29,16 @@ QUIETEST = 1e-4  # what black is rounded to adds nothing
 PLACES = ("photos", "out", "results")  # where things lay on the machine that trained is nobody's business
 
 
-def losses(
-    network: amortised.PosteriorNetwork, patches: Tensor, scales: Tensor, shape: Tensor, noise: Tensor
-) -> Tensor:
+def batch(
+    photographs: LrPatches, count: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Patches at one scale, the covariances of their kernels, and the noise of each."""
+    kernel, covariance = gaussians(count, scale, rng)
+    drawn = photographs.draw(kernel, cfg.side, scale, rng, cfg, hard)
+    return drawn.patches, covariance, drawn.noise_std
+
+
+def losses(network: nn.Module, patches: Tensor, scales: Tensor, shape: Tensor, noise: Tensor) -> Tensor:
     """Surprise by the true shapes, distance of the means to them, and squared error of the log of the noise.
 
     The distance pulls where the density is still too wide to.
@@ -50,94 +51,38 @@ def losses(
 
 
 @torch.no_grad()
-def validate(network: amortised.PosteriorNetwork, held: LrPatches, cfg: DictConfig, device: str) -> list[float]:
+def validate(network: nn.Module, held: LrPatches, cfg: DictConfig, device: str) -> list[float]:
     """On patches of photographs that are held out: surprise, median error of the shape's three numbers at each scale."""
-    network.eval()
     found = []
     for scale in cfg.patches:
         rng = torch.Generator().manual_seed(seed_for(cfg.seed, "validation", str(scale)))
-        drawn = held.draw(96, cfg.side, scale, rng, cfg)
+        patches, covariance, _ = batch(held, 96, scale, rng, cfg)
         scales = torch.full((96,), scale, device=device)
-        belief = amortised.combined(amortised.known(scales), network(drawn.patches.to(device), scales))
-        shape = shape_of(drawn.covariance.to(device))
+        belief = amortised.combined(amortised.known(scales), network(patches.to(device), scales))
+        shape = shape_of(covariance.to(device))
         found += [surprise(belief, shape).mean().item(), (belief.mean - shape).norm(dim=1).median().item()]
-    network.train()
     return found
 
 
-class Training:
-    """A network, its running average and Adam; it can be written down and taken up again."""
+def train(cfg: DictConfig, seen: LrPatches, held: LrPatches, checkpoint: Path, device: str) -> Training:
+    """To the last step, from the checkpoint if there is one."""
+    with initialised_from(torch.Generator().manual_seed(cfg.seed)):
+        network = amortised.PosteriorNetwork(tuple(cfg.widths), cfg.features, tuple(cfg.patches))
+    training = Training(network, cfg, checkpoint, device)
 
-    def __init__(self, cfg: DictConfig, checkpoint: Path, device: str):
-        self.cfg, self.checkpoint, self.device = cfg, checkpoint, device
-        with initialised_from(torch.Generator().manual_seed(cfg.seed)):
-            network = amortised.PosteriorNetwork(tuple(cfg.widths), cfg.features, tuple(cfg.patches))
-        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
-        self.step, self.seconds, self.curve = 0, 0.0, []
-        if checkpoint.exists():
-            state = torch.load(checkpoint, map_location=device, weights_only=True)
-            for name in ("network", "mean", "optimizer"):
-                getattr(self, name).load_state_dict(state[name])
-            self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
-
-    def save(self) -> None:
-        """To another name first: a training killed here keeps its former checkpoint."""
-        state = {name: getattr(self, name).state_dict() for name in ("network", "mean", "optimizer")}
-        rest = {name: getattr(self, name) for name in ("step", "seconds", "curve")}
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save({**state, **rest}, partial)
-        partial.replace(self.checkpoint)
-
-    def run(self, seen: LrPatches, held: LrPatches) -> None:
-        """To the last step."""
-        for first in tqdm(range(self.step, self.cfg.steps, self.cfg.round), desc="amortised, rounds", mininterval=60):
-            began = time.monotonic()
-            last = min(first + self.cfg.round, self.cfg.steps)
-            total = sum(self._step(seen, step) for step in range(first, last))
-            self.step = last
-            self.seconds += time.monotonic() - began
-            row = [
-                last,
-                *(total / (last - first)).tolist(),
-                *validate(self.mean, held, self.cfg, self.device),
-                self.seconds,
-            ]
-            self.curve.append(row)
-            tqdm.write(" ".join(str(round(v, 4)) for v in row))
-            self.save()
-
-    def _step(self, seen: LrPatches, step: int) -> Tensor:
-        cfg = self.cfg
+    def loss(step: int) -> tuple[Tensor, Tensor]:
         rng = torch.Generator().manual_seed(seed_for(cfg.seed, "training", str(step)))
         # Every scale is in every batch, or batch norm would learn each by itself and judge by their mixture.
         hard = min(1.0, step / (cfg.ramp * cfg.steps))
-        drawn = [seen.draw(n, cfg.side, scale, rng, cfg, hard) for scale, n in cfg.patches.items()]
-        patches, covariance, noise, *_ = (
-            torch.cat(parts).to(self.device) for parts in zip(*map(astuple, drawn), strict=True)
-        )
-        scales = torch.tensor([scale for scale, n in cfg.patches.items() for _ in range(n)], device=self.device)
-        shape = shape_of(covariance)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=cfg.bfloat16):
-            parts = losses(self.network, patches, scales, shape, noise)
-        (parts * parts.new_tensor(WEIGHTS)).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(step, cfg.steps, cfg.lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        keep = min(cfg.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, average in self.mean.state_dict().items():
-                now = self.network.state_dict()[name]
-                average.lerp_(now, 1 - keep) if average.is_floating_point() else average.copy_(now)
-        return parts.detach()
+        drawn = [batch(seen, n, scale, rng, cfg, hard) for scale, n in cfg.patches.items()]
+        patches, covariance, noise = (torch.cat(parts).to(device) for parts in zip(*drawn, strict=True))
+        scales = torch.tensor([scale for scale, n in cfg.patches.items() for _ in range(n)], device=device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=cfg.bfloat16):
+            parts = losses(training.network, patches, scales, shape_of(covariance), noise)
+        return (parts * parts.new_tensor(WEIGHTS)).sum(), parts
 
-
-def rate(step: int, steps: int, peak: float) -> float:
-    """Adam's step: rises over 200 steps, and falls to zero along a cosine."""
-    return peak * min(1.0, (step + 1) / 200) * (1 + math.cos(math.pi * step / steps)) / 2
+    training.run(loss, lambda mean: validate(mean, held, cfg, device))
+    return training
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train_amortised")
@@ -145,15 +90,12 @@ def main(cfg: DictConfig) -> None:
     if cfg.photos is None:
         raise SystemExit("photos names the folder of photographs to train on: photos=PATH; none are bundled")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    out, name = Path(cfg.out), "amortised_gaussian"
+    out, name, tree = Path(cfg.out), "amortised_gaussian", commit()
     out.mkdir(parents=True, exist_ok=True)
-    # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
-    git = ["git", "describe", "--always", "--dirty=+"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     seen, held = (LrPatches(paths, cfg.shrink) for paths in photographs(cfg.photos, cfg.held_out))
-    training = Training(cfg, out / f"{name}.checkpoint", device)
-    training.run(seen, held)
+    training = train(cfg, seen, held, out / f"{name}.checkpoint", device)
     network = training.mean.cpu().eval()
+    assert isinstance(network, amortised.PosteriorNetwork)
     held_out = train_fusion(network, seen, held, cfg, out / f"{name}.witnesses")
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
@@ -165,7 +107,7 @@ def main(cfg: DictConfig) -> None:
             "photographs": len(seen.copies),
             "licence": "Apache-2.0",
             "training": {key: value for key, value in settings.items() if key not in PLACES},
-            "commit": commit,
+            "commit": tree,
             "torch": torch.__version__,
         },
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import subprocess
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.patches import Patches
+from experiments.training import commit, descend, follow, trapezium
 from kernelsr.denoisers import small
 from kernelsr.images import read_image
 from kernelsr.learner import initialised_from
@@ -39,11 +39,6 @@ def noise_levels(count: int, rng: torch.Generator) -> Tensor:
     anywhere = (math.log(0.005) + torch.rand(count, generator=rng) * math.log(200 / 0.005)).exp()
     choice = torch.rand(count, generator=rng) < 0.8
     return torch.where(choice, middle, anywhere).clamp(0.005, 200)[:, None, None, None]
-
-
-def rate(step: int, steps: int, peak: float) -> float:
-    """Adam's step: rises over 200 steps, rests, and falls to zero over the last three tenths."""
-    return peak * min(1, (step + 1) / 200, (steps - step) / (0.3 * steps))
 
 
 def photographs() -> Tensor:
@@ -94,15 +89,8 @@ def train_round(
         weight = (sigma.square() + small.SPREAD**2) / (sigma * small.SPREAD).square()
         loss = (weight * (restored.float() - clean).square()).mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, cfg.steps, cfg.lr)
-        optimizer.step()
-        optimizer.zero_grad()
-        keep = min(cfg.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for average, now in zip(mean.parameters(), denoiser.parameters(), strict=True):
-                average.lerp_(now, 1 - keep)
+        descend(optimizer, trapezium(step, cfg.steps, cfg.lr))
+        follow(mean, denoiser, step, cfg.ema)
         total += loss.detach()
     return total.item() / (last - first)
 
@@ -139,12 +127,9 @@ def main(cfg: DictConfig) -> None:
     if cfg.photos is None:
         raise SystemExit("photos names the folder of photographs to train on: photos=PATH; none are bundled")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    out = Path(cfg.out)
+    out, tree = Path(cfg.out), commit()
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "denoiser_small.checkpoint"
-    # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
-    git = ["git", "describe", "--always", "--dirty=+"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     patches = Patches(cfg.photos)
     denoiser, curve = train(cfg, patches, checkpoint, device)
     small.save(
@@ -155,7 +140,7 @@ def main(cfg: DictConfig) -> None:
         steps=cfg.steps,
         batch=cfg.batch,
         side=cfg.side,
-        commit=commit,
+        commit=tree,
         torch=torch.__version__,
         validation_psnr=dict(zip(map(str, LEVELS), curve[-1][2:-1], strict=True)),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import math
-import subprocess
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
+from experiments.training import commit
 from kernelsr import flows
 from kernelsr.families import (
     AnisotropicGaussian,
@@ -164,9 +164,7 @@ def run(cfg: DictConfig) -> None:
     out, name, results = destination(cfg, family, HydraConfig.get().runtime.choices["family"], problem)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"{name}.checkpoint"
-    # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
-    git = ["git", "describe", "--always", "--dirty=+"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    tree = commit()
     flow, curve = train(cfg, family, problem, checkpoint)
     flows.save(
         flow.cpu(),
@@ -175,7 +173,7 @@ def run(cfg: DictConfig) -> None:
         family=OmegaConf.to_container(cfg.family),
         seed=cfg.seed,
         epochs=cfg.epochs,
-        commit=commit,
+        commit=tree,
         torch=torch.__version__,
         validation_log_likelihood=curve[-1][2],
     )

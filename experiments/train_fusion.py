@@ -13,13 +13,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from experiments.beliefs import surprise
-from experiments.lr_patches import LrPatches
+from experiments.lr_patches import LrPatches, gaussians
+from experiments.training import cosine, descend
 from kernelsr.amortised import PosteriorNetwork
-from kernelsr.beliefs import Belief, shape_of
+from kernelsr.beliefs import shape_of
 from kernelsr.data import generator
 from kernelsr.fusion import Fusion, Witnesses, stacked
 from kernelsr.learner import initialised_from
@@ -59,9 +60,10 @@ def draw(network: PosteriorNetwork, photographs: LrPatches, cfg: DictConfig, cou
         rng = generator(cfg.seed, checkpoint.suffix, str(scale), str(number))
         side = int(torch.randint(cfg.whole.sides[0], cfg.whole.sides[1] + 1, (), generator=rng))
         lr_side = (side - fkp_kernel_size(scale)) // scale + 1
-        image = photographs.draw(1, lr_side, scale, rng, cfg.whole)
+        kernel, covariance = gaussians(1, scale, rng)
+        image = photographs.draw(kernel, lr_side, scale, rng, cfg.whole)
         said, _ = witnesses(Problem(image.patches, scale, noise_std=image.level.item()), rng, network)
-        done.append((said, shape_of(image.covariance), image.photograph))
+        done.append((said, shape_of(covariance), image.photograph))
         if len(done) % 200 == 0:
             _save(mark, done, checkpoint)
     _save(mark, done, checkpoint)
@@ -90,11 +92,7 @@ def fitted(drawn: Drawn, cfg: DictConfig) -> Fusion:
         belief = fusion(said.at(rows))
         distance = F.smooth_l1_loss(belief.mean, shapes[rows], beta=0.1)
         (surprise(belief, shapes[rows]).mean() + cfg.whole.distance * distance).backward()
-        nn.utils.clip_grad_norm_(fusion.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = cfg.whole.lr * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
-        optimizer.step()
-        optimizer.zero_grad()
+        descend(optimizer, cosine(step, steps, cfg.whole.lr, rise=100))
     return fusion.eval().requires_grad_(False)
 
 
@@ -110,14 +108,8 @@ def tempered(drawn: Drawn, cfg: DictConfig) -> Tensor:
         rest = (~inside).nonzero()[:, 0]
         fusion = fitted((said.at(rest), shapes[rest], numbers[rest]), cfg)
         rows = inside.nonzero()[:, 0]
-        far[rows] = distance(fusion(said.at(rows)), shapes[rows])
+        far[rows] = fusion(said.at(rows)).distance(shapes[rows])
     return torch.stack([NINETY / far[said.scale == scale].quantile(0.9) for scale in cfg.patches])
-
-
-def distance(belief: Belief, shapes: Tensor) -> Tensor:
-    """Mahalanobis' distance squared (n,) of shapes from a belief."""
-    error = shapes - belief.mean
-    return torch.einsum("ni,nij,nj->n", error, belief.precision, error)
 
 
 def scores(fusion: Fusion, drawn: Drawn) -> list[dict[str, Any]]:
@@ -131,6 +123,6 @@ def scores(fusion: Fusion, drawn: Drawn) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"scale": scale, "images": len(true)}
         for name, belief in beliefs.items():
             row[f"median_error_{name}"] = (belief.mean - true).norm(dim=1).median().item()
-            row[f"inside_90_{name}"] = (distance(belief, true) < NINETY).float().mean().item()
+            row[f"inside_90_{name}"] = (belief.distance(true) < NINETY).float().mean().item()
         rows.append(row)
     return rows

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,11 @@ import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from experiments.patches import Patches
+from experiments.training import commit, descend, follow, trapezium
 from kernelsr import metrics, unrolled
 from kernelsr.data import Scenario, seed_for
 from kernelsr.degradation import degrade
@@ -93,14 +93,6 @@ def begin_schedule(network: unrolled.UnrolledNetwork, scales: list[int], steps: 
         fit.zero_grad()
         loss.backward()
         fit.step()
-
-
-def rate(step: int, steps: int, peak: float) -> float:
-    """Adam's step: rises over 200 steps, rests, and falls to zero over the last three tenths.
-
-    While it rests, a training may still be made shorter or longer without a trace.
-    """
-    return peak * min(1.0, (step + 1) / 200, (steps - step) / (0.3 * steps))
 
 
 @torch.no_grad()
@@ -191,15 +183,8 @@ class Training:
         clean = patches.draw(cfg.batch, cfg.side, rng)
         loss = LOSSES[self.stage](self.network, cfg, clean, rng)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(step, cfg.steps, cfg.lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        keep = min(self.cfg.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for average, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
-                average.lerp_(now, 1 - keep)
+        descend(self.optimizer, trapezium(step, cfg.steps, cfg.lr))
+        follow(self.mean, self.network, step, self.cfg.ema)
         return loss.detach()
 
 
@@ -208,11 +193,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.photos is None:
         raise SystemExit("photos names the folder of photographs to train on: photos=PATH; none are bundled")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    out, name = Path(cfg.out), f"usrnet_{cfg.size}"
+    out, name, tree = Path(cfg.out), f"usrnet_{cfg.size}", commit()
     out.mkdir(parents=True, exist_ok=True)
-    # Before training: what the tree is afterwards, it was not trained with. "+" where it has changes.
-    git = ["git", "describe", "--always", "--dirty=+"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     patches = Patches(cfg.photos)
     training = Training(cfg, out / f"{name}.checkpoint", device)
     training.run(patches)
@@ -225,7 +207,7 @@ def main(cfg: DictConfig) -> None:
         licence="Apache-2.0",
         training={key: value for key, value in settings.items() if key not in PLACES},
         seed=cfg.seed,
-        commit=commit,
+        commit=tree,
         torch=torch.__version__,
     )
     results = Path(cfg.results)

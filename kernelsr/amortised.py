@@ -19,15 +19,13 @@ from kernelsr import stored
 from kernelsr.beliefs import Belief
 from kernelsr.families import fkp_variances
 from kernelsr.fusion import Fusion
+from kernelsr.patch_features import PatchFeatures, seen
 from kernelsr.problem import EIGHT_BITS
+from kernelsr.symmetries import TURNS, turned
 
 SHAPE = ("widths", "features", "scales")
-TURNS = 8
-"""The symmetries of a square."""
 SMALLEST = 8
 """The side of a patch, LR pixels, below which nothing is to be seen."""
-FLAT = 1e-3
-"""What is added to the standard deviation of a patch, so that a flat one is not divided by zero."""
 
 
 class Evidence(NamedTuple):
@@ -40,17 +38,6 @@ class Evidence(NamedTuple):
     shape: Tensor
     precision: Tensor
     noise: Tensor
-
-
-LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue: what JPEG keeps at full resolution, ITU-R BT.601."""
-
-
-def luma(image: Tensor) -> Tensor:
-    """The grey image (n, 1, h, w) that the network looks at, of a colour image; of any other number of channels the mean."""
-    if image.shape[1] != 3:
-        return image.mean(1, keepdim=True)
-    return torch.einsum("nchw,c->nhw", image, image.new_tensor(LUMA))[:, None]
 
 
 @torch.no_grad()
@@ -78,12 +65,6 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
     # What there is in a patch no brighter than the rounding to 8 bits is that rounding.
     evidence = evidence._replace(precision=seen(square)[:, None, None] * evidence.precision)
     return combined(before, evidence, 1 / often), evidence.noise.mean().exp().item()
-
-
-def seen(patches: Tensor) -> Tensor:
-    """How much (n,) of patches (n, C, h, w) is not rounding to 8 bits."""
-    power = patches.var((1, 2, 3), correction=0)
-    return power / (power + EIGHT_BITS**2)
 
 
 def bundled() -> PosteriorNetwork:
@@ -129,38 +110,8 @@ def combined(before: Belief, evidence: Evidence, share: float = 1.0) -> Belief:
     return Belief(torch.linalg.solve(sharper, total), sharper)
 
 
-BINS = 16  # of the rows' frequencies; half as many and one of the columns'
-
-
-def local_contrast(patches: Tensor) -> Tensor:
-    """Patches (n, 1, h, w) less their mean over 7 x 7 pixels, in units of the deviation from it: weak edges like strong."""
-
-    def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(image, (3, 3, 3, 3), mode="reflect"), 7, 1)
-
-    rest = patches - mean(patches)
-    return rest / (mean(rest.square()).sqrt() + 10 * FLAT)
-
-
-def spectrum(patches: Tensor) -> Tensor:
-    """Logarithm of the power of patches (n, 1, h, w) in bins of frequency, half a plane of them."""
-    down, across = (torch.hann_window(side, periodic=False, device=patches.device) for side in patches.shape[-2:])
-    power = torch.fft.rfft2(patches * down[:, None] * across).abs().square() / (down.sum() * across.sum())
-    power = torch.fft.fftshift(power, 2)
-    return (F.adaptive_avg_pool2d(power, (BINS, BINS // 2 + 1)) + 1e-4).log().flatten(1) / 3
-
-
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
-class PosteriorNetwork(nn.Module):
-    """From grey LR patches and their scale to evidence of the kernel's shape.
-
-    Convolutions at three resolutions, then attention and mean pooling and two linear layers. A patch counts relative to
-    its mean and contrast, since both say nothing of the blur; the contrast is given besides, as noise is relative to it.
+class PosteriorNetwork(PatchFeatures):
+    """From grey LR patches and their scale to evidence of the kernel's shape, by two linear layers.
 
     Args:
         widths: channels at full, half and quarter resolution.
@@ -174,51 +125,21 @@ class PosteriorNetwork(nn.Module):
         features: int = 128,
         scales: Sequence[int] = (2, 3, 4, 8),
     ):
-        super().__init__()
-        self.widths, self.features, self.scales = tuple(widths), features, tuple(scales)
-        first, second, third = widths
-        self.layers = nn.Sequential(
-            _block(3, first),
-            _block(first, first),
-            _block(first, second, 2),
-            _block(second, second),
-            _block(second, second),
-            _block(second, third, 2),
-            _block(third, third),
-            _block(third, third),
-        )
-        self.attention = nn.Conv2d(third, 1, 1)
-        self.head = nn.Sequential(
-            nn.Linear(2 * third + 3 + BINS * (BINS // 2 + 1), features), nn.ReLU(inplace=True), nn.Linear(features, 10)
-        )
+        super().__init__(widths)
+        self.features, self.scales = features, tuple(scales)
+        self.head = nn.Sequential(nn.Linear(self.outputs, features), nn.ReLU(inplace=True), nn.Linear(features, 10))
         self.fusion = Fusion(self.scales)
 
     def forward(self, patches: Tensor, scale: Tensor) -> Evidence:
         """patches (n, 1, h, w) in [0, 1], scale (n,)."""
-        mean = patches.mean((2, 3), keepdim=True)
-        contrast = (patches - mean).square().mean((2, 3), keepdim=True).sqrt() + FLAT
-        size = scale.to(patches).log2()[:, None, None, None] - 1.5
-        whole = (patches - mean) / contrast
-        looks = torch.cat([whole, local_contrast(patches), size.expand_as(patches)], 1)
-        seen = self.layers(looks.contiguous(memory_format=torch.channels_last))
-        weight = self.attention(seen).float().flatten(2).softmax(2)
-        seen = seen.float().flatten(2)
-        pooled = torch.cat([seen.mean(2), (seen * weight).sum(2)], 1)
-        area = torch.full_like(size, math.log2(patches.shape[-2] * patches.shape[-1]) - 12)
-        facts = torch.cat([size, contrast.log() + 2, area], 1).flatten(1).float()
+        looks = self.look(patches, scale)
         with torch.autocast(patches.device.type, enabled=False):
-            said = self.head(torch.cat([pooled, facts, spectrum(whole.float())], 1))
+            said = self.head(looks)
         shape, diagonal, lower, noise = said.split([3, 3, 3, 1], 1)
         factor = torch.diag_embed(F.softplus(diagonal + 2))
         rows, columns = torch.tril_indices(3, 3, -1)
         factor = factor.index_put((torch.arange(len(said))[:, None], rows[None], columns[None]), lower)
         return Evidence(shape - torch.tensor([1.5, 0, 0]).to(shape), factor @ factor.mT, noise[:, 0] - 5)
-
-
-def turned(patch: Tensor, turn: int) -> Tensor:
-    """A patch (..., h, w) mirrored (bits 0 and 1: rows, columns) and transposed (bit 2)."""
-    patch = patch.flip([dim for bit, dim in ((1, -2), (2, -1)) if turn & bit])
-    return patch.mT if turn & 4 else patch
 
 
 def turned_back(evidence: Evidence, turns: Tensor) -> Evidence:

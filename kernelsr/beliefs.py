@@ -7,7 +7,6 @@ one of them is an error of 100 e % in a variance.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -19,19 +18,18 @@ from kernelsr.problem import Problem
 
 
 class Belief(NamedTuple):
-    """A Gaussian over shapes: mean (n, 3) and precision (n, 3, 3)."""
+    """A Gaussian over shapes, D = 3, or over codes (see ``codes``): mean (n, D) and precision (n, D, D)."""
 
     mean: Tensor
     precision: Tensor
 
-    def log_prob(self, shape: Tensor) -> Tensor:
-        """Log-density (n,) of shapes (n, 3)."""
-        error = shape - self.mean
-        distance = torch.einsum("ni,nij,nj->n", error, self.precision, error)
-        return 0.5 * (torch.logdet(self.precision) - distance - 3 * math.log(2 * math.pi))
+    def distance(self, truth: Tensor) -> Tensor:
+        """Mahalanobis' distance squared (n,) of truths (n, D)."""
+        error = truth - self.mean
+        return torch.einsum("ni,nij,nj->n", error, self.precision, error)
 
     def spread(self) -> Tensor:
-        """Standard deviations (n, 3) of size, stretch and skew."""
+        """Standard deviations (n, D)."""
         return torch.linalg.inv(self.precision).diagonal(dim1=1, dim2=2).sqrt()
 
 

@@ -1,9 +1,19 @@
-"""Images of any number of channels as groups of three, for networks that know colour images only."""
+"""Colour: the brightness of an image, and images of any number of channels in threes, for networks of colour images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue: Y of full-range YCbCr, ITU-R BT.601, as JPEG and Pillow have it."""
+
+
+def grey(image: Tensor) -> Tensor:
+    """The brightness (n, 1, h, w) of colour images, in their own units; of any other number of channels the mean."""
+    if image.shape[1] != 3:
+        return image.mean(1, keepdim=True)
+    return torch.einsum("c,nchw->nhw", image.new_tensor(LUMA), image)[:, None]
 
 
 def in_threes(image: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernelsr import kernels
+from kernelsr.colours import grey
 from kernelsr.degradation import degrade
 from kernelsr.families import delta_kernel, mean_kernel
 from kernelsr.problem import Estimate, Problem, Truth
@@ -76,7 +77,7 @@ def channel_of(image: Tensor, channel: str) -> Tensor:
     levels = _levels(image)
     if channel == "rgb" or image.shape[1] != 3:
         return levels
-    return torch.einsum("c,nchw->nhw", levels.new_tensor([0.299, 0.587, 0.114]), levels)[:, None]
+    return grey(levels)
 
 
 def psnr(image: Tensor, reference: Tensor, *, border: int, channel: str = "y") -> float:

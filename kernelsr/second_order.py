@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernelsr.capture import jpeg
+from kernelsr.colours import grey
 
 SHAPES = ("gaussian", "generalised", "plateau")
-GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,12 @@ class SecondOrder:
         return _filtered(image, blur_kernel(shape, first, first if isotropic else second, angle, power, size))
 
     def _noisy(self, image: Tensor, order: Order, rng: torch.Generator) -> Tensor:
-        grey = image.shape[1] == 3 and _uniform(0, 1, rng) < self.grey
+        colourless = image.shape[1] == 3 and _uniform(0, 1, rng) < self.grey
         if _uniform(0, 1, rng) < 0.5:
-            shape = (1, 1 if grey else image.shape[1], *image.shape[2:])
+            shape = (1, 1 if colourless else image.shape[1], *image.shape[2:])
             noise = _uniform(*order.gaussian, rng) / 255 * torch.randn(shape, generator=rng)
         else:
-            clean = torch.einsum("c,nchw->nhw", image.new_tensor(GREY), image)[:, None] if grey else image
+            clean = grey(image) if colourless else image
             noise = _uniform(*order.poisson, rng) * poisson_noise(clean, rng)
         return (image + noise.to(image)).clamp(0, 1)
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from experiments import calibration, train_amortised
-from experiments.lr_patches import LrPatches, photographs
+from experiments.lr_patches import LrPatches, gaussians, photographs
+from experiments.training import Training
 from kernelsr import amortised, kernels, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.data import Scenario
@@ -22,8 +23,10 @@ from kernelsr.degradation import degrade
 from kernelsr.families import fkp_variances, gaussian_kernel
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
+from kernelsr.patch_features import local_contrast
 from kernelsr.paths import CONF
 from kernelsr.problem import Problem, fkp_kernel_size
+from kernelsr.symmetries import TURNS, turned
 
 ROOT = Path(__file__).parents[1]
 SCALES = (2, 3, 4, 8)
@@ -76,22 +79,22 @@ def test_evidence_adds_up_by_its_certainty() -> None:
     torch.testing.assert_close(nothing.mean, before.mean)
 
 
-@pytest.mark.parametrize("turn", range(amortised.TURNS))
+@pytest.mark.parametrize("turn", range(TURNS))
 def test_evidence_is_turned_back_as_kernels_are(turn: int) -> None:
     variances = torch.tensor([1.5], dtype=torch.float64), torch.tensor([6.0], dtype=torch.float64)
     kernel = gaussian_kernel(*variances, torch.tensor([0.7], dtype=torch.float64), kernel_size=21, scale=2)
-    turned = amortised.turned(kernel[0], turn)[None]
-    seen = amortised.Evidence(shape_of(kernels.moments(turned)), torch.eye(3).double()[None], torch.zeros(1))
+    mirrored = turned(kernel, turn)
+    seen = amortised.Evidence(shape_of(kernels.moments(mirrored)), torch.eye(3).double()[None], torch.zeros(1))
     back = amortised.turned_back(seen, torch.tensor([turn]))
     torch.testing.assert_close(back.shape, shape_of(kernels.moments(kernel)))
 
 
-@pytest.mark.parametrize("turn", range(1, amortised.TURNS))
+@pytest.mark.parametrize("turn", range(1, TURNS))
 def test_a_patch_that_is_turned_has_the_turned_belief(turn: int) -> None:
     """Whatever the weights: a patch is seen in all eight ways."""
     patch, eyes = uniform(1, 1, 32, 32, dtype=torch.float32), network()
     straight, _ = amortised.infer(eyes, patch, 2, 8)
-    other, _ = amortised.infer(eyes, amortised.turned(patch, turn), 2, 8)
+    other, _ = amortised.infer(eyes, turned(patch, turn), 2, 8)
     back = amortised.turned_back(amortised.Evidence(*other, torch.zeros(1)), torch.tensor([turn]))
     torch.testing.assert_close(back.shape, straight.mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(back.precision, straight.precision, rtol=1e-4, atol=1e-4)
@@ -99,7 +102,7 @@ def test_a_patch_that_is_turned_has_the_turned_belief(turn: int) -> None:
 
 def test_brightness_and_contrast_say_nothing_of_the_blur() -> None:
     patch = uniform(1, 1, 32, 32, dtype=torch.float32)
-    seen = [amortised.local_contrast(changed) for changed in (patch, 0.5 * patch + 0.2)]
+    seen = [local_contrast(changed) for changed in (patch, 0.5 * patch + 0.2)]
     torch.testing.assert_close(*seen, atol=0.1, rtol=0)
     torch.testing.assert_close(seen[0].mean(), torch.tensor(0.0), atol=0.02, rtol=0)
 
@@ -154,8 +157,8 @@ def test_the_trained_network_turns_with_the_image() -> None:
     """Windows and turns are others for a turned image, so the beliefs agree but for a share of their spread."""
     lr = degrade(photograph(192, torch.float32), true_kernel().float(), 2)
     straight = priors.Amortised(Problem(lr, 2), rng()).belief
-    for turn in range(1, amortised.TURNS):
-        other = priors.Amortised(Problem(amortised.turned(lr, turn).contiguous(), 2), rng()).belief
+    for turn in range(1, TURNS):
+        other = priors.Amortised(Problem(turned(lr, turn).contiguous(), 2), rng()).belief
         back = amortised.turned_back(
             amortised.Evidence(other.mean, other.precision, torch.zeros(1)), torch.tensor([turn])
         )
@@ -218,37 +221,43 @@ def test_a_patch_s_covariance_is_that_of_the_kernel_that_made_it(folder: Path, m
         return image, 0
 
     monkeypatch.setattr(patches, "_crop", point)
-    drawn = patches.draw(150, 32, 2, rng(), settings(), hard=0.0)
+    kernel, covariance = gaussians(150, 2, rng())
+    drawn = patches.draw(kernel, 32, 2, rng(), settings(), hard=0.0)
     # Of the others the subsamples have other moments, or the support cuts something off.
-    values = torch.linalg.eigvalsh(drawn.covariance)
+    values = torch.linalg.eigvalsh(covariance)
     clear = (values[:, 0] > 0.3) & (values[:, 1] < 0.7)
     assert clear.sum() > 5
     # What a point is turned into is the kernel upside down, which has the same second moments.
-    torch.testing.assert_close(kernels.moments(drawn.patches[clear]), drawn.covariance[clear], atol=0.05, rtol=0.05)
+    torch.testing.assert_close(kernels.moments(drawn.patches[clear]), covariance[clear], atol=0.05, rtol=0.05)
 
 
 def test_patches_are_as_noisy_as_they_say(folder: Path) -> None:
     patches = LrPatches(photographs(folder, 1)[0], shrink=(1.0, 1.1))
     cfg = settings(noisy=1.0, loudest=40, compressed=0.0, soft=0.0)
-    quiet, noisy = (patches.draw(30, 32, 2, rng(5), cfg, hard) for hard in (0.0, 1.0))
+    kernel, _ = gaussians(30, 2, rng())
+    quiet, noisy = (patches.draw(kernel, 32, 2, rng(5), cfg, hard) for hard in (0.0, 1.0))
     assert quiet.noise_std.max() < 0.5 / 255
     measured = (noisy.patches - quiet.patches).flatten(1).std(1)
     torch.testing.assert_close(measured, noisy.noise_std, atol=8e-3, rtol=0.1)
 
 
-def test_a_training_that_was_killed_ends_as_if_it_was_not(folder: Path, tmp_path: Path) -> None:
+def test_a_training_that_was_killed_ends_as_if_it_was_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = settings()
     seen, held = (LrPatches(paths, cfg.shrink) for paths in photographs(folder, 1))
-    whole = train_amortised.Training(cfg, tmp_path / "whole", "cpu")
-    whole.run(seen, held)
-    first = train_amortised.Training(cfg, tmp_path / "killed", "cpu")
-    for step in range(2):
-        first._step(seen, step)
-    first.step = 2
-    first.save()
-    again = train_amortised.Training(cfg, tmp_path / "killed", "cpu")
-    assert again.step == 2
-    again.run(seen, held)
+    whole = train_amortised.train(cfg, seen, held, tmp_path / "whole", "cpu")
+    saved = Training.save
+
+    def killed(training: Training) -> None:
+        saved(training)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Training, "save", killed)
+        train_amortised.train(cfg, seen, held, tmp_path / "killed", "cpu")
+    again = train_amortised.train(cfg, seen, held, tmp_path / "killed", "cpu")
+    assert [row[0] for row in again.curve] == [2, 4]
     for name, value in whole.mean.state_dict().items():
         assert torch.equal(value, again.mean.state_dict()[name]), name
 

@@ -15,12 +15,12 @@ PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
     {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours", "memory", "precision"},
-    {"degradation", "second_order", "enlarge", "crops", "jobs"},
-    {"families", "quadratic"},
+    {"degradation", "second_order", "enlarge", "crops", "jobs", "symmetries", "patch_features"},
+    {"families", "quadratic", "codes"},
     {"learner", "ncnn_models", "onnx_models"},
     {"beliefs"},
     {"fusion", "whittle"},
-    {"amortised"},
+    {"amortised", "broad"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
     {"legacy", "data", "metrics", "flags"},

@@ -125,8 +125,3 @@ def test_noise_levels_cover_the_diffusion() -> None:
     assert levels.shape == (20000, 1, 1, 1)
     assert levels.min().exp() < 0.007 and levels.max().exp() > 150
     assert levels.median().item() == pytest.approx(-1.1, abs=0.1)
-
-
-def test_the_rate_rises_rests_and_falls() -> None:
-    rates = [train_denoiser.rate(step, 1000, 1e-3) for step in (0, 199, 500, 699, 850, 999)]
-    assert rates == pytest.approx([5e-6, 1e-3, 1e-3, 1e-3, 5e-4, 1e-3 / 300])

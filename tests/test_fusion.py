@@ -127,7 +127,7 @@ def test_training_finds_whom_to_trust_and_how_far() -> None:
     found, plain = trained(said), fusion(silent=True)(said)
     error, before = ((belief.mean - true).square().mean().sqrt().item() for belief in (found, plain))
     assert error < 0.12 < 0.2 < before
-    inside = (train_fusion.distance(found, true) < train_fusion.NINETY).float().mean()
+    inside = (found.distance(true) < train_fusion.NINETY).float().mean()
     assert 0.8 < inside < 0.97
 
 
@@ -146,12 +146,12 @@ def test_spreads_are_tempered_on_photographs_that_were_not_trained_on() -> None:
 
 def test_images_are_drawn_on_after_a_kill(tmp_path: Path) -> None:
     class Photographs:
-        def draw(self, count: int, side: int, scale: int, rng: torch.Generator, cfg: DictConfig) -> object:
+        def draw(self, kernel: Tensor, side: int, scale: int, rng: torch.Generator, cfg: DictConfig) -> object:
             from experiments.lr_patches import Degraded
 
-            assert count == 1 and cfg.sides[0] <= side * scale + 8 * scale and side * scale <= cfg.sides[1]
+            assert len(kernel) == 1 and cfg.sides[0] <= side * scale + 8 * scale and side * scale <= cfg.sides[1]
             patches = torch.rand(1, 1, side, side, generator=rng)
-            return Degraded(patches, torch.eye(2)[None], torch.zeros(1), torch.zeros(1), torch.tensor([3]))
+            return Degraded(patches, torch.zeros(1), torch.zeros(1), torch.tensor([3]))
 
     with initialised_from(rng()):
         network = amortised.PosteriorNetwork((8, 8, 8), 16, SCALES).eval()

@@ -16,7 +16,8 @@ from kernelsr.degradation import data_step, degrade
 from kernelsr.enlarge import bicubic, settled
 from kernelsr.problem import CENTRES, EIGHT_BITS, Problem
 from kernelsr.restorers import Bicubic, Zssr
-from kernelsr.restorers.zssr import TURNS, WINDOW, rests, symmetries, turned, turned_back
+from kernelsr.restorers.zssr import WINDOW, rests, symmetries
+from kernelsr.symmetries import TURNS, turned, turned_back
 
 every_centre = pytest.mark.parametrize("centre", CENTRES)
 every_scale = pytest.mark.parametrize("scale", [2, 3, 4])
@@ -68,7 +69,7 @@ def test_crops_are_turned_and_lie_inside(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(restorer, "_pair", lambda father, _, first, size: seen.add((father, first, size)))
     for _ in range(1500):
         restorer._drawn(gaussian(2))
-    fathers = [turned(posed.lr, turn) for turn in TURNS]
+    fathers = [turned(posed.lr, turn) for turn in range(TURNS)]
     for father, first, size in seen:
         assert any(father.shape == f.shape and torch.equal(father, f) for f in fathers)
         height, width = father.shape[2:]
@@ -126,11 +127,11 @@ def test_the_noise_decides_how_hard_the_image_is_held_to_y(
 
 def test_turns_are_the_eight_of_the_square_and_come_back() -> None:
     image = uniform(1, 2, 3, 3)
-    assert len({tuple(turned(image, turn).flatten().tolist()) for turn in TURNS}) == 8
+    assert len({tuple(turned(image, turn).flatten().tolist()) for turn in range(TURNS)}) == 8
     wide = uniform(1, 2, 3, 5)
-    for turn in TURNS:
+    for turn in range(TURNS):
         assert torch.equal(turned_back(turned(wide, turn), turn), wide)
-    assert any(torch.equal(turned(image, turn), image.rot90(dims=(2, 3))) for turn in TURNS)
+    assert any(torch.equal(turned(image, turn), image.rot90(dims=(2, 3))) for turn in range(TURNS))
 
 
 @every_centre
@@ -151,7 +152,7 @@ def test_a_turned_image_was_blurred_by_the_same_kernel_where_it_is_symmetric(
     assert symmetries(kernel, posed) == found
     image = uniform(1, 3, 32, 32)
     lr = degrade(settled(image, posed), kernel, 2)
-    for turn in TURNS:
+    for turn in range(TURNS):
         error = degrade(settled(turned(image, turn), posed), kernel, 2) - turned(lr, turn)
         assert (error.abs().max() < 2e-3) == (turn in found)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-from kernelsr import amortised
+from kernelsr import amortised, patch_features
 from kernelsr.beliefs import Belief, Believed
+from kernelsr.colours import grey
 from kernelsr.crops import informative_windows
 from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
@@ -65,9 +66,9 @@ def witnesses(
     problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 16, side: int = 64
 ) -> tuple[Witnesses, float]:
     """What the network's fusion hears of one image, and the standard deviation of a channel's noise."""
-    grey = amortised.luma(problem.lr.detach().float())
-    windows = informative_windows(grey, side, patches)
-    scale = torch.tensor([problem.scale], device=grey.device)
+    image = grey(problem.lr.detach().float())
+    windows = informative_windows(image, side, patches)
+    scale = torch.tensor([problem.scale], device=image.device)
     read, noise = amortised.infer(network, windows, problem.scale, patches)
     before = amortised.known(scale)
     with torch.enable_grad():
@@ -75,13 +76,13 @@ def witnesses(
     # All that the fit is surer of than what it knew beforehand.
     values, axes = torch.linalg.eigh(fit.belief.precision - torch.diag(fit.before))
     told = amortised.Evidence(
-        (fit.belief.mean - _enlarged(problem.scale)).to(grey),
-        (axes @ torch.diag_embed(values.clamp(min=0)) @ axes.mT).to(grey),
+        (fit.belief.mean - _enlarged(problem.scale)).to(image),
+        (axes @ torch.diag_embed(values.clamp(min=0)) @ axes.mT).to(image),
         torch.zeros(1),
     )
-    numbers = len(windows) / 8, grey.numel() / 1e4, 100 * noise, 100 * fit.noise_std
-    facts = grey.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
-    seen = amortised.seen(grey) * (min(grey.shape[-2:]) >= amortised.SMALLEST)
+    numbers = len(windows) / 8, image.numel() / 1e4, 100 * noise, 100 * fit.noise_std
+    facts = image.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
+    seen = patch_features.seen(image) * (min(image.shape[-2:]) >= amortised.SMALLEST)
     said = Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)
     return said, fit.noise_std * math.sqrt(problem.lr.shape[1])
 

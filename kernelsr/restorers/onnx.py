@@ -7,14 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kernelsr.colours import from_threes, in_threes
+from kernelsr.colours import from_threes, grey, in_threes
 from kernelsr.enlarge import bicubic, in_tiles, settled
 from kernelsr.learner import Restorer
 from kernelsr.onnx_models import OnnxNetwork
 from kernelsr.problem import Problem
-
-LUMA = (0.299, 0.587, 0.114)
-"""Y of full-range YCbCr (JPEG's, Pillow's)."""
 
 
 class Onnx(Restorer):
@@ -71,7 +68,7 @@ class Onnx(Restorer):
         if self.network.channels == 3:
             return from_threes(self._enlarged(in_threes(lr)), channels)
         if channels == 3:
-            luma = torch.einsum("c,nchw->nhw", lr.new_tensor(LUMA), lr)[:, None]
+            luma = grey(lr)
             # With the chroma as they are, a change of Y is the same change of R, G and B.
             return bicubic(lr, self.scale) + self._enlarged(luma) - bicubic(luma, self.scale)
         return self._enlarged(lr.transpose(0, 1)).transpose(0, 1)

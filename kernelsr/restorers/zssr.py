@@ -10,16 +10,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.degradation import data_step, degrade
 from kernelsr.enlarge import bicubic, in_tiles, settled
 from kernelsr.learner import Restorer, initialised_from
 from kernelsr.problem import EIGHT_BITS, Problem
+from kernelsr.symmetries import TURNS, framed, turned, turned_back
 
-TURNS = range(8)
-"""The flips and quarter turns of an image, as bits: 1 upside down, 2 left to right, 4 transposed before."""
 ALIKE = 0.1
 """The share of a kernel's mass that may move in a turn which is counted among its symmetries."""
 LOOK, WINDOW, RATIO, LEAST = 50, 5, 1.5, 0.009
@@ -123,7 +121,7 @@ class Zssr(Restorer):
 
     def _drawn(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
         """A random pair: y turned, then cut, then degraded."""
-        father = turned(self.problem.lr, self._below(len(TURNS)))
+        father = turned(self.problem.lr, self._below(TURNS))
         height, width = father.shape[-2:]
         size = min(self.crop, -(-height // 2)), min(self.crop, -(-width // 2))
         return self._pair(father, kernel, (self._below(height - size[0] + 1), self._below(width - size[1] + 1)), size)
@@ -167,7 +165,7 @@ class Zssr(Restorer):
             error: the variance of x about it, as y's about its reconstruction.
         """
         lr, scale = self.problem.lr, self.problem.scale
-        turns = symmetries(kernel, self.problem) if self.ensemble else TURNS[:1]
+        turns = symmetries(kernel, self.problem) if self.ensemble else [0]
         enlarged = (
             in_tiles(self._enhanced, bicubic(turned(lr, turn), scale), tile=TILE, halo=self.reach) for turn in turns
         )
@@ -205,27 +203,7 @@ def rests(errors: list[float]) -> bool:
     return bool(-RATIO * slope <= std)
 
 
-def turned(image: Tensor, turn: int) -> Tensor:
-    """An image (..., H, W) transposed, then flipped, as the bits of ``turn`` say."""
-    return _flipped(image.mT if turn & 4 else image, turn)
-
-
-def turned_back(image: Tensor, turn: int) -> Tensor:
-    """What ``turned`` was made of."""
-    image = _flipped(image, turn)
-    return image.mT if turn & 4 else image
-
-
-def _flipped(image: Tensor, turn: int) -> Tensor:
-    return image.flip([dim for dim, bit in ((-2, 1), (-1, 2)) if turn & bit])
-
-
 def symmetries(kernel: Tensor, problem: Problem) -> list[int]:
-    """The turns that leave a kernel (1, 1, K, K) of sum 1 about as it is, about the convention's centre.
-
-    An image that is turned was blurred by the kernel turned likewise, and the network has learned to undo this one only.
-    """
-    more = problem.scale - 1
-    ends = (more, 0) if problem.centre == "fkp" else (0, more)  # so that the centre is the frame's
-    framed = F.pad(kernel, ends + ends)
-    return [turn for turn in TURNS if (turned(framed, turn) - framed).abs().sum() <= 2 * ALIKE]
+    """The turns that leave a kernel (1, 1, K, K) of sum 1 about as it is: the network has learned to undo this one only."""
+    frame = framed(kernel, problem)
+    return [turn for turn in range(TURNS) if (turned(frame, turn) - frame).abs().sum() <= 2 * ALIKE]
