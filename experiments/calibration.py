@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.bench import measure
+from experiments.bench.scaling import known
 from experiments.lr_patches import photographs
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
@@ -135,18 +136,27 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             line += f"; {prior} {statistics.mean(of(f'kernel_psnr_{prior}')):.2f} dB, variances {middle:.1f} %"
             if f"psnr_{prior}" in group[0]:
                 line += f", image {lost(group, prior)}"
+        for what, score in (("kernel", "kernel_psnr"), ("image", "psnr")):
+            if f"{score}_spectral" in group[0]:
+                found = compared(group, f"{score}_amortised", f"{score}_spectral")
+                line += f"; {what} {found} above the spectral fit's"
         yield line
 
 
 def lost(rows: Sequence[dict[str, Any]], prior: str) -> str:
     """How far the images lie below those with the true kernel, with the interval of paired differences."""
-    scores: dict[str, dict[tuple[tuple[str, ...], int | None], float]] = {
-        kernel: {(tuple(str(row[key]) for key in PLACE), None): float(row[f"psnr_{kernel}"]) for row in rows}
-        for kernel in ("true", prior)
-    }
-    found = paired_difference(scores["true"], scores[prior])
+    return f"{compared(rows, 'psnr_true', f'psnr_{prior}')} below the true kernel's"
+
+
+def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> str:
+    """How much one score is higher than another of the same images, with the interval of paired differences."""
+
+    def of(name: str) -> dict[tuple[tuple[str, ...], int | None], float]:
+        return {(tuple(str(row[key]) for key in PLACE), None): float(row[name]) for row in rows}
+
+    found = paired_difference(of(column), of(other))
     assert found is not None
-    return f"{found.mean:.2f} dB below the true kernel's [{found.low or 0:.2f}, {found.high or 0:.2f}]"
+    return f"{found.mean:.2f} dB [{found.low or 0:.2f}, {found.high or 0:.2f}]"
 
 
 def main() -> None:
@@ -157,7 +167,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
+    parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     options = parser.parse_args()
+    if options.report:
+        print(*summary(known(options.csv)), sep="\n")
+        return
     network, rows = amortised.bundled(), []
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     for name, scenario in scenarios(options):

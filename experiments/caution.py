@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,11 +20,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from experiments.bench import measure
+from experiments.bench.scaling import known
 from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
 from kernelsr.files import write_table
 from kernelsr.images import image_files
+from kernelsr.statistics import paired_difference
 
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 320
@@ -65,9 +67,12 @@ def rows_of(case: Case, network: amortised.PosteriorNetwork) -> Iterator[dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     options = parser.parse_args()
+    if options.photos is None:
+        print(*summary(known(options.csv)), sep="\n")
+        return
     network = amortised.bundled()
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
@@ -76,11 +81,23 @@ def main() -> None:
             for case in tqdm(list(Scenario(Path(folder), scale, rng="named")), desc=f"x{scale}", mininterval=30):
                 rows += rows_of(case, network)
             write_table(options.csv, rows)
-    lost = defaultdict(list)
-    for row in rows:
-        lost[row["scale"], row["caution"]].append(row["lost"])
-    for (scale, caution), values in lost.items():
-        print(f"x{scale} caution {caution}: {statistics.mean(values):.3f} dB lost in the mean of {len(values)}")
+    print(*summary(rows), sep="\n")
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each scale and caution, and one for all scales, paired with no caution."""
+    for scale in [*sorted({str(row["scale"]) for row in rows}), "all"]:
+        lost: dict[float, dict[tuple[tuple[str, str], int | None], float]] = defaultdict(dict)
+        for row in rows:
+            if scale in ("all", str(row["scale"])):
+                lost[float(row["caution"])][(row["image"], str(row["scale"])), None] = float(row["lost"])
+        for caution, values in lost.items():
+            more = paired_difference(values, lost[0.0])
+            assert more is not None
+            yield (
+                f"{scale} caution {caution}: {statistics.mean(values.values()):.3f} dB lost in the mean of {len(values)}, "
+                f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}] against none"
+            )
 
 
 if __name__ == "__main__":

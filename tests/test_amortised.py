@@ -135,22 +135,27 @@ def images() -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", images())
+FLAT = ("constant", "white", "black", "tiny", "a few pixels", "narrow")
+NOISE = ("rounded", "noise", "saturated")
+HELD = [
+    (name, scale)
+    for name, image in images().items()
+    for scale in SCALES
+    if min(image.shape[-2:]) * scale >= fkp_kernel_size(scale)  # no problem takes the others
+]
+
+
+@pytest.mark.parametrize(("name", "scale"), HELD)
 def test_an_image_with_little_in_it_has_a_kernel_of_the_protocol(name: str, scale: int) -> None:
-    image = images()[name]
-    if min(image.shape[-2:]) * scale < fkp_kernel_size(scale):
-        return  # no problem takes it
-    posed = Problem(image, scale)
-    prior = priors.Amortised(posed, rng())
+    prior = priors.Amortised(Problem(images()[name], scale), rng())
     before = amortised.known(torch.tensor([scale]))
     spread, wide = prior.belief.spread()[0], before.spread()[0].double()
     assert torch.isfinite(prior()).all() and prior().sum().item() == pytest.approx(1, abs=1e-4)
     centre = before.mean[0].double() + torch.tensor([2 * torch.tensor(scale).log().item(), 0, 0])
     away = (prior.belief.mean[0] - centre).abs() / wide
-    if name in ("constant", "white", "black", "tiny", "narrow", "a few pixels"):
-        assert away.max() < 0.05 and (spread / wide).min() > 0.95
-    assert away.max() < 4
+    # Measured: noise is away by 1.4 at most, its size 1.3 as wide; what has edges is away by 3.1, its size 0.85 as wide.
+    farthest, widest = (0.05, 0.95) if name in FLAT else (1.6, 1.2) if name in NOISE else (3.5, 0.8)
+    assert away.max() < farthest and spread[0] / wide[0] > widest
 
 
 def test_the_trained_network_turns_with_the_image() -> None:

@@ -29,12 +29,13 @@ def table(tmp_path: Path) -> Path:
 
 def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(table: Path) -> None:
     lines = frontier.report(frontier.known(table)).splitlines()
-    (fast,) = (line for line in lines if "| fast |" in line)
+    fast, together = (line for line in lines if "| fast |" in line)
     cells = [cell.strip() for cell in fast.strip("|").split("|")]
     assert cells[:8] == ["set5_aniso", "x4", "fast", "dkp", "3", "63.00", "29.00", "2.0"]
     assert cells[8] == "+2.00 [+2.00, +2.00], -1.00 [-1.00, -1.00]"  # of two seeds above the fit by 1 and 3
     assert cells[9].startswith("+2.00 ")  # the faithful run's seed 0 only: 61 - 59
-    (spectral,) = (line for line in lines if "| spectral |" in line)
+    assert together == fast.replace("set5_aniso | x4", "all | ")  # there is one set at one scale
+    spectral, _ = (line for line in lines if "| spectral |" in line)
     assert "| 4 | 61.50 | 30.00 |" in spectral
 
 

@@ -68,12 +68,12 @@ def scored(words: Sequence[str], case: Case) -> Row:
     return kept | cost | {"command": f"python run.py {' '.join(words)} data.only={case.name}"} | measure.made()
 
 
-def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str, scale: str) -> dict[Any, float]:
-    """By (set and image, seed), as the statistics take them. The spectral fit is the same for every seed."""
+def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str, scale: str = "") -> dict[Any, float]:
+    """Of one scale or of all, by (set, scale and image, seed), as the statistics take them."""
     found: dict[Any, float] = {}
     for row in rows:
-        if (row["preset"], row["prior"], row["scale"]) == (preset, prior, scale):
-            found[((row["data"], row["image"]), int(row["seed"]))] = float(row[column])
+        if (row["preset"], row["prior"]) == (preset, prior) and scale in ("", row["scale"]):
+            found[((row["data"], row["scale"], row["image"]), int(row["seed"]))] = float(row[column])
     return found
 
 
@@ -87,13 +87,16 @@ def mean(found: dict[Any, float]) -> float:
 
 
 def report(rows: Sequence[dict[str, str]]) -> str:
-    """A table of means, and of differences on the same images to the spectral fit and to the same prior's faithful run."""
+    """A table of means, and of differences on the same images to the spectral fit and to the same prior's faithful run.
+
+    Last of all rows together: differences are paired, the means of different images do not compare.
+    """
     lines = [
         "| data | scale | preset | prior | images | kernel PSNR | image PSNR | CPU s | minus spectral | minus faithful |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
-    for data, scale in sorted({(row["data"], row["scale"]) for row in rows}):
-        mine = [row for row in rows if row["data"] == data]
+    for data, scale in [*sorted({(row["data"], row["scale"]) for row in rows}), ("all", "")]:
+        mine = [row for row in rows if data in ("all", row["data"])]
         for preset, prior in methods(mine):
             kernel, image, cost = (values(mine, column, preset, prior, scale) for column in (*MEASURES, "cpu_seconds"))
             if not kernel:
@@ -104,7 +107,9 @@ def report(rows: Sequence[dict[str, str]]) -> str:
                 against.append("" if (preset, prior) == other else ", ".join(pairs))
             numbers = f"{mean(kernel):.2f} | {mean(image):.2f} | {mean(cost):.1f}"
             images = len({key[0] for key in kernel})
-            lines.append(f"| {data} | x{scale} | {preset} | {prior} | {images} | {numbers} | {' | '.join(against)} |")
+            lines.append(
+                f"| {data} | {scale and f'x{scale}'} | {preset} | {prior} | {images} | {numbers} | {' | '.join(against)} |"
+            )
     return "\n".join(lines)
 
 
@@ -113,7 +118,7 @@ def compared(
 ) -> str:
     """A mean difference with its interval, in words."""
     ours, theirs = values(rows, column, *method, scale), values(rows, column, *other, scale)
-    if other == ALONE:
+    if other == ALONE:  # the same for every seed
         once = {image: value for (image, _), value in theirs.items()}
         theirs = {key: once[key[0]] for key in ours if key[0] in once}
     found: Difference | None = paired_difference(ours, theirs)
