@@ -106,14 +106,15 @@ def images(cfg: DictConfig, case: Case, network: amortised.PosteriorNetwork) -> 
 
 
 def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
+    worse: dict[str, Any] = {"noise_std": options.noise / 255, "jpeg": options.jpeg and tuple(options.jpeg)}
     for scale in options.scales:
         for name in options.sets:
-            yield name, Scenario(find_image_set(name), scale, noise_std=options.noise / 255)
+            yield name, Scenario(find_image_set(name), scale, **worse)
         if options.photos:
             cfg = OmegaConf.load(CONF / "train_amortised.yaml")
             assert isinstance(cfg, DictConfig)
             paths = photographs(options.photos, cfg.held_out)[1]
-            yield "held-out", Scenario(paths, scale, rng="named", noise_std=options.noise / 255)
+            yield "held-out", Scenario(paths, scale, rng="named", **worse)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
+    parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     options = parser.parse_args()
@@ -178,7 +180,13 @@ def main() -> None:
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
             problem, truth = case.load()
             assert truth.kernel is not None
-            place = {"image": case.name, "data": name, "scale": problem.scale, "level": options.noise}
+            place = {
+                "image": case.name,
+                "data": name,
+                "scale": problem.scale,
+                "level": options.noise,
+                "jpeg": " to ".join(map(str, options.jpeg or [])),
+            }
             found = row(problem, truth.kernel, network) | (images(cfg, case, network) if cfg else {})
             rows.append(place | found | measure.made())
         write_table(options.csv, rows)

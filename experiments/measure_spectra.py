@@ -15,9 +15,8 @@ from PIL import Image
 
 from kernelsr.files import write_table
 from kernelsr.images import image_files
-from kernelsr.priors.spectral import PHOTOGRAPHS
 from kernelsr.problem import EIGHT_BITS
-from kernelsr.whittle import Whittle
+from kernelsr.whittle import PHOTOGRAPHS, Whittle
 
 LONG_SIDE, WINDOW = 480, 128
 

@@ -19,13 +19,11 @@ from kernelsr import stored
 from kernelsr.beliefs import Belief
 from kernelsr.families import fkp_variances
 from kernelsr.fusion import Fusion
-from kernelsr.patch_features import PatchFeatures, seen
+from kernelsr.patch_features import SMALLEST, PatchFeatures, seen
 from kernelsr.problem import EIGHT_BITS
 from kernelsr.symmetries import TURNS, turned
 
 SHAPE = ("widths", "features", "scales")
-SMALLEST = 8
-"""The side of a patch, LR pixels, below which nothing is to be seen."""
 
 
 class Evidence(NamedTuple):

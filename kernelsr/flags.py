@@ -31,7 +31,7 @@ FLAGS = {
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
     "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of",
-    "family": "the restored image does not explain the LR image with this Gaussian: the kernel may be none",
+    "family": "the restored image does not explain the LR image with this kernel: the true one may be of no family it knows",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
 """Every flag and what it says."""
@@ -39,7 +39,7 @@ FLAGS = {
 POINT = 0.92  # share of the mass in the four pixels around one place
 FLAT = 0.6  # share of the support that as evenly lit a kernel would fill
 OFF_CENTRE = 0.25  # LR pixels
-UNLIKE = 0.75 / 255  # what a Gaussian leaves unexplained, beside the noise, root mean square
+UNLIKE = 0.75 / 255  # what the kernel leaves unexplained, beside the noise, root mean square
 DOUBT = 0.2  # standard deviation of the logarithm of the variances
 BORDER = 0.08  # share of the mass
 FALLING = 0.95  # the loss at the end over the loss in the middle, at most, where it still falls
@@ -72,7 +72,7 @@ def flags_of(
 
 
 def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
-    """The flags of an estimate that is of a posterior over Gaussians.
+    """The flags of an estimate that is of a posterior over kernels.
 
     How often they are wrong is measured by experiments/family_rates.py.
     """

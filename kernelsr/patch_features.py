@@ -13,6 +13,8 @@ from kernelsr.problem import EIGHT_BITS
 
 FLAT = 1e-3
 """What is added to the standard deviation of a patch, so that a flat one is not divided by zero."""
+SMALLEST = 8
+"""The side of a patch, LR pixels, below which nothing is to be seen."""
 BINS = 16
 """Of the rows' frequencies; half as many and one of the columns'."""
 

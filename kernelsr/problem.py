@@ -97,7 +97,7 @@ class Truth:
 
 
 class Doubt(NamedTuple):
-    """How unsure a posterior over Gaussians is.
+    """How unsure a posterior over kernels is.
 
     ``size`` is the standard deviation of the logarithm of the kernel's variances, 0.1 for 10 %; ``noise_std`` that of the
     noise which it sees, on the [0, 1] scale.
@@ -112,7 +112,7 @@ class Estimate:
     """What a solver returns: image (1, C, sh, sw) and kernel (1, 1, K, K), both detached.
 
     ``image`` is None where only the kernel was sought. ``nonblind`` is the image that a non-blind restorer made with the
-    kernel afterwards, where one was chosen. ``doubt`` is what a posterior over Gaussians says besides, where the kernel is of
+    kernel afterwards, where one was chosen. ``doubt`` is what a posterior over kernels says besides, where the kernel is of
     one and no loop has moved it.
     """
 

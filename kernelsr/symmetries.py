@@ -33,10 +33,3 @@ def framed(kernel: Tensor, problem: Problem) -> Tensor:
     more = problem.scale - 1
     ends = (more, 0) if problem.centre == "fkp" else (0, more)
     return F.pad(kernel, ends + ends)
-
-
-def unframed(frame: Tensor, problem: Problem) -> Tensor:
-    """The kernels (n, 1, K, K) that ``framed`` put zeros around."""
-    first = problem.scale - 1 if problem.centre == "fkp" else 0
-    last = first + problem.kernel_size
-    return frame[..., first:last, first:last]

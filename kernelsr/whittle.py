@@ -20,23 +20,37 @@ SHAPE, NOISE = slice(5, 8), 8  # where the unknowns of the kernel stand after th
 REACH = 7.0  # how many spreads an unknown may lie from its mean
 
 
-class Whittle:
-    """The likelihood of an image's periodogram, Whittle (1953): a sum over frequencies of log M + P / M.
+PHOTOGRAPHS = {
+    "level": (-4.0, 3.0),
+    "slope": (-2.8, 0.55),
+    "cos2": (0.0, 0.8),
+    "sin2": (0.0, 0.65),
+    "cos4": (0.2, 0.55),
+}
+"""Mean and spread over photographs of log S(f) = level + slope log |10 f| + cos2 cos 2t + sin2 sin 2t + cos4 cos 4t.
 
-    Args:
-        grey: (h, w).
-        known: mean and spread of each unknown: five of the photograph, size, stretch, skew, noise.
+t is the angle of f. Rounded from experiments/measure_spectra.py; but the level, which is that of waves of ten pixels, may be
+anything, and no direction is preferred to the one across it.
+"""
+
+
+class Spectrum:
+    """The periodogram of an image y (h, w), and the frequencies of the photograph that each of its own is made of.
+
+    ``power`` (F,) at the frequencies of half a plane, ``share`` (F,) how much each counts, ``quiet`` what it falls to.
+    ``down``, ``right`` (F, s^2) are the aliases' frequencies, ``aliases`` (F, s^2) their places in a transform of HR windows,
+    whose sides are ``sides``; ``photograph`` (F, s^2, 5) is what the logarithm of S is linear in.
     """
 
-    def __init__(self, grey: Tensor, scale: int, window: int, known: dict[str, tuple[float, float]]):
-        self.mean, self.spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
+    def __init__(self, grey: Tensor, scale: int, window: int):
         power = periodogram(grey, window)
-        rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64) for side in power.shape)
-        rows, columns = torch.meshgrid(rows, columns, indexing="ij")
+        height, width = power.shape
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        across = [torch.minimum(index, side - index) for index, side in ((rows, height), (columns, width))]
         # Hann's window mixes neighbours, which the steep rise towards DC does not bear.
-        far = (rows * power.shape[0]) ** 2 + (columns * power.shape[1]) ** 2 > 1.5**2
+        far = across[0] ** 2 + across[1] ** 2 > 1.5**2
         if not far.any():  # of a few pixels there is nothing else
-            far = (rows != 0) | (columns != 0)
+            far = across[0] + across[1] > 0
         power = power.clamp(min=1e-4 * EIGHT_BITS**2)
         self.quiet = power[far].quantile(0.1)
         # -f has the power of f, so one of them stands for both; at Nyquist's frequency they are the same.
@@ -46,14 +60,34 @@ class Whittle:
         share = torch.where(place == other, 1.0, 2.0)[far].double()
         self.power, self.share = power[far], share / share.sum()
         # Frequency f of y is made of (f + i) / s, i = 0, ..., s - 1 along each axis.
-        aliases = torch.arange(scale, dtype=torch.float64)
-        down, right = (((f[far][:, None] + aliases) / scale + 0.5) % 1 - 0.5 for f in (rows, columns))
-        down, right = (f.flatten(1) for f in torch.broadcast_tensors(down[:, :, None], right[:, None, :]))
-        angle, length = 2 * torch.atan2(down, right), torch.hypot(down, right)
+        aliases = torch.arange(scale)
+        down, right = (index[far][:, None] + aliases * side for index, side in ((rows, height), (columns, width)))
+        down, right = (index.flatten(1) for index in torch.broadcast_tensors(down[:, :, None], right[:, None, :]))
+        self.sides = scale * height, scale * width
+        self.aliases = down * self.sides[1] + right
+        self.down, self.right = (
+            torch.fft.fftfreq(side, dtype=torch.float64)[index]
+            for index, side in ((down, self.sides[0]), (right, self.sides[1]))
+        )
+        angle, length = 2 * torch.atan2(self.down, self.right), torch.hypot(self.down, self.right)
         features = [torch.ones_like(length), (10 * length).log(), angle.cos(), angle.sin(), (2 * angle).cos()]
+        self.photograph = torch.stack(features, 2)
+
+
+class Whittle(Spectrum):
+    """The likelihood of an image's periodogram, Whittle (1953): a sum over frequencies of log M + P / M.
+
+    Args:
+        grey: (h, w).
+        known: mean and spread of each unknown: five of the photograph, size, stretch, skew, noise.
+    """
+
+    def __init__(self, grey: Tensor, scale: int, window: int, known: dict[str, tuple[float, float]]):
+        super().__init__(grey, scale, window)
+        self.mean, self.spread = torch.tensor(list(known.values()), dtype=torch.float64).unbind(1)
         # The logarithm of |H|^2 is linear in the covariance as that of S is in its unknowns.
-        blur = [-4 * math.pi**2 * product for product in (down**2, 2 * down * right, right**2)]
-        self.features = torch.stack(features + blur, 2)
+        products = torch.stack([self.down**2, 2 * self.down * self.right, self.right**2], 2)
+        self.features = torch.cat([self.photograph, -4 * math.pi**2 * products], 2)
 
     def expected(self, unknowns: Tensor) -> Tensor:
         """M, the periodogram that the unknowns lead to."""

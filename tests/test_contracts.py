@@ -38,6 +38,7 @@ SMALL = {
     "kernelgan": ["nonblind.steps=2"],
     "zssr": ["restorer.steps=2", "restorer.width=8"],
     "kernelgan_fkp": ["solver.batch=2"],
+    "pool": ["prior.count=30"],
     "diffusion": ["restorer.steps=2"],
     "realesrgan": ["restorer.model=realesr-animevideov3"],
     "onnx": [f"restorer.path={same_size_network()}"],
@@ -440,7 +441,7 @@ def test_the_released_seeds_fix_noise_and_latent() -> None:
 @pytest.mark.parametrize("base", [name for name in yamls("prior") if name != "dkp"])
 def test_any_prior_that_learns_can_be_made_dynamic(base: str) -> None:
     words = [f"prior@prior.base={base}", "prior.rehearsal=2", "restorer=bicubic", "solver=joint", "start=spectral"]
-    if base in ("spectral", "amortised"):
+    if base in ("spectral", "amortised", "pool"):
         with pytest.raises(ValueError, match="choose another with prior@prior.base="):
             run(words)
         return

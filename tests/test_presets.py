@@ -21,7 +21,7 @@ from kernelsr.degradation import degrade
 from kernelsr.metrics import kernel_psnr
 from kernelsr.priors import spectral
 from kernelsr.problem import Problem, Progress
-from kernelsr.whittle import Whittle
+from kernelsr.whittle import PHOTOGRAPHS, Whittle
 
 OTHERS = (0, 1, 2, 3, 4, 8)
 """Of Whittle's unknowns those that are not of the kernel."""
@@ -154,7 +154,7 @@ def test_on_a_crop_the_known_image_tells_the_kernel_if_the_margin_is_left_out(ke
 def test_the_spectral_penalty_is_the_fall_of_the_likelihood() -> None:
     lr = degrade(photograph(128), true_kernel(), 2)
     kernel = {"size": (0.5, 0.5), "stretch": (0.0, 0.35), "skew": (0.0, 0.35)}
-    likelihood = Whittle(lr[0].mean(0), 2, 32, spectral.PHOTOGRAPHS | kernel | {"noise": (-13.0, 2.0)})
+    likelihood = Whittle(lr[0].mean(0), 2, 32, PHOTOGRAPHS | kernel | {"noise": (-13.0, 2.0)})
     weight = 200.0
     best = (likelihood.fit(weight) - likelihood.mean) / likelihood.spread
     precision = likelihood.precision(likelihood.mean + likelihood.spread * best, weight)

@@ -232,7 +232,9 @@ LOOP_FILES = [PACKAGE / "solvers" / "joint.py", PACKAGE / "losses.py", PACKAGE /
 LOOP_FILES += sorted(path for folder in ("priors", "restorers") for path in (PACKAGE / folder).glob("*.py"))
 # What fits in the constructor; and a zero-shot network, which trains inside one call and decides on the way when to end.
 LOOP_FILES = [
-    path for path in LOOP_FILES if path.name not in ("spectral.py", "explained.py", "amortised.py", "zssr.py")
+    path
+    for path in LOOP_FILES
+    if path.name not in ("spectral.py", "explained.py", "amortised.py", "pool.py", "zssr.py")
 ]
 WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}

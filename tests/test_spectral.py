@@ -14,9 +14,8 @@ from kernelsr import degradation, families, kernels, metrics
 from kernelsr.beliefs import covariance_of, gaussian
 from kernelsr.configure import compose_config, solve
 from kernelsr.priors import Spectral, spectral
-from kernelsr.priors.spectral import PHOTOGRAPHS
 from kernelsr.problem import EIGHT_BITS, Problem
-from kernelsr.whittle import SHAPE, Whittle, periodogram
+from kernelsr.whittle import PHOTOGRAPHS, SHAPE, Whittle, periodogram
 
 SHAPES = {2: (0.7, 0.5, -0.4), 4: (1.2, -0.4, 0.4)}  # logarithm of the covariance
 

@@ -26,11 +26,12 @@ class LinearMotion:
     pixels about the kernel's middle by bilinear interpolation, which is the same up to the softness of the ends.
 
     Args:
-        length: HR pixels: a number, a range (low, high), or None for DKP's 2 int(K/4) + 1 (Diff-DKP has 7).
+        length: HR pixels: a number, a range (low, high), ``any`` from one pixel to what the support holds, or None for DKP's
+            2 int(K/4) + 1 (Diff-DKP has 7).
         angles: degrees to choose from (Diff-DKP: 0, 30, ..., 150), or None for any.
     """
 
-    length: float | tuple[float, float] | None = None
+    length: float | tuple[float, float] | str | None = None
     angles: Sequence[float] | None = None
 
     def __call__(self, n: int, problem: Problem, rng: torch.Generator) -> Tensor:
@@ -53,6 +54,10 @@ class LinearMotion:
         room = 2 * room_around_centre(problem)
         if self.length is None:
             low = high = min(2.0 * (problem.kernel_size // 4) + 1, room)
+        elif self.length == "any":
+            low, high = min(1.0, room), room
+        elif isinstance(self.length, str):
+            raise ValueError(f"length is {self.length!r}; give HR pixels, a range, any, or nothing for DKP's")
         else:
             low, high = bounds(self.length, "length")
         if high > room:

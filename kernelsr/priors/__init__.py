@@ -8,6 +8,7 @@ from kernelsr.priors.flow import Flow
 from kernelsr.priors.gaussian import Gaussian
 from kernelsr.priors.inr import Inr
 from kernelsr.priors.network import Network
+from kernelsr.priors.pool import Pool
 from kernelsr.priors.repeated import Repeated
 from kernelsr.priors.softmax import Softmax
 from kernelsr.priors.spectral import Spectral
@@ -21,6 +22,7 @@ __all__ = [
     "Gaussian",
     "Inr",
     "Network",
+    "Pool",
     "Repeated",
     "Softmax",
     "Spectral",

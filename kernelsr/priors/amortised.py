@@ -82,7 +82,7 @@ def witnesses(
     )
     numbers = len(windows) / 8, image.numel() / 1e4, 100 * noise, 100 * fit.noise_std
     facts = image.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
-    seen = patch_features.seen(image) * (min(image.shape[-2:]) >= amortised.SMALLEST)
+    seen = patch_features.seen(image) * (min(image.shape[-2:]) >= patch_features.SMALLEST)
     said = Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)
     return said, fit.noise_std * math.sqrt(problem.lr.shape[1])
 

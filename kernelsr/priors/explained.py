@@ -26,7 +26,7 @@ class Explained(Believed):
     informative window, for nothing else of the image is needed.
 
     Args:
-        fit: (problem, rng) -> the one whose belief it is: Spectral, Amortised. Its mean counts, not the kernel it would choose.
+        fit: (problem, rng) -> the one whose belief it is: Spectral, Amortised. Its mean counts, not its kernel.
         restorer: (problem, rng) -> the network, differentiable in the kernel, frozen.
         counts: how many independent Gaussian numbers the unexplained rest is thought to be.
         crop: side of the window, HR pixels; None takes the whole image.

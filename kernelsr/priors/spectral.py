@@ -9,20 +9,7 @@ import torch
 from kernelsr.beliefs import Belief, Believed
 from kernelsr.families import fkp_variances
 from kernelsr.problem import EIGHT_BITS, Problem
-from kernelsr.whittle import NOISE, SHAPE, Whittle
-
-PHOTOGRAPHS = {
-    "level": (-4.0, 3.0),
-    "slope": (-2.8, 0.55),
-    "cos2": (0.0, 0.8),
-    "sin2": (0.0, 0.65),
-    "cos4": (0.2, 0.55),
-}
-"""Mean and spread over photographs of log S(f) = level + slope log |10 f| + cos2 cos 2t + sin2 sin 2t + cos4 cos 4t.
-
-t is the angle of f. Rounded from experiments/measure_spectra.py; but the level, which is that of waves of ten pixels, may be
-anything, and no direction is preferred to the one across it.
-"""
+from kernelsr.whittle import NOISE, PHOTOGRAPHS, SHAPE, Whittle
 
 
 class Spectral(Believed):

@@ -1,0 +1,68 @@
+"""A kernel of any family that is read off the spectrum of the LR image, without a loop or a training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernelsr import kernels
+from kernelsr.families import KernelFamily
+from kernelsr.learner import KernelPrior
+from kernelsr.pool_likelihood import PoolLikelihood
+from kernelsr.problem import Doubt, Problem
+
+
+class Pool(KernelPrior):
+    """The mean of the posterior over a pool of kernels, drawn from any family; nothing learns afterwards.
+
+    Each kernel of the pool is as likely as the periodogram of y is with it and the photograph and noise that suit it best,
+    by the model of ``Spectral``. A spectrum tells neither a kernel's position, which is the convention's, nor whether it is
+    upside down: of two kernels that are turned by half a circle, both are equally likely.
+
+    ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` has the spread of the kernel's size,
+    and the noise of the likeliest.
+
+    Args:
+        family: of the pool.
+        count: how many are drawn, by ``rng``; more come nearer to the true one.
+        trust: how many independent numbers a pixel of y is worth.
+        window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
+
+    Raises:
+        ValueError: no kernel, no trust, or a window too small for a spectrum or for the kernels.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rng: torch.Generator,
+        *,
+        family: KernelFamily,
+        count: int = 2000,
+        trust: float = 0.01,
+        window: int = 32,
+    ):
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"count is {count}; a pool has one kernel at least (2000 is the default)")
+        if trust <= 0:
+            raise ValueError(f"trust is {trust}; it must be positive (0.01 is the default)")
+        if window < 8:
+            raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
+        grey = problem.lr[0].detach().mean(0).cpu().double()
+        drawn = family(count, problem, rng)
+        likelihood = PoolLikelihood(grey, problem.scale, window, drawn.detach().cpu(), problem.noise_std)
+        loss, unknowns = likelihood.fit(trust * grey.numel())
+        weights = (-loss.double()).softmax(0)
+        self.register_buffer("pool", drawn)
+        self.register_buffer("weights", weights.to(drawn))
+        self.doubt = Doubt(_spread(drawn.cpu().double(), weights), (unknowns[loss.argmin(), 5] / 2).exp().item())
+
+    def forward(self) -> Tensor:
+        return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
+
+
+def _spread(pool: Tensor, weights: Tensor) -> float:
+    """The standard deviation of the logarithm of the variance of kernels, by their weights."""
+    sizes = (kernels.moments(pool).diagonal(dim1=1, dim2=2).sum(1) / 2).clamp(min=1e-3).log()
+    return (weights @ (sizes - weights @ sizes).square()).sqrt().item()
