@@ -32,7 +32,7 @@ CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 320
 
 
-def middles(photos: Path, folder: Path) -> Path:
+def middles(photos: Path, folder: Path, side: int = SIDE) -> Path:
     """The middle of every third photograph, made smaller, as PNGs in a folder."""
     for number, path in enumerate(image_files(photos)[::3]):
         with Image.open(path) as photograph:
@@ -40,8 +40,8 @@ def middles(photos: Path, folder: Path) -> Path:
             small = photograph.convert("RGB").resize(
                 (int(photograph.width / shrink), int(photograph.height / shrink)), Image.Resampling.BICUBIC
             )
-        left, top = (max(0, (side - SIDE) // 2) for side in small.size)
-        small.crop((left, top, min(left + SIDE, small.width), min(top + SIDE, small.height))).save(
+        left, top = (max(0, (length - side) // 2) for length in small.size)
+        small.crop((left, top, min(left + side, small.width), min(top + side, small.height))).save(
             folder / f"{Path(path).stem}.png"
         )
     return folder

@@ -21,70 +21,58 @@ from experiments.bench import measure
 from experiments.bench.scaling import known
 from experiments.caution import middles
 from kernelsr import metrics
-from kernelsr.configure import compose_config, restore
+from kernelsr.configure import compose_config
 from kernelsr.data import Case, Scenario, generator
 from kernelsr.files import write_table
 from kernelsr.statistics import paired_difference
 
-SETTINGS = [(trust, 2000) for trust in (0.003, 0.01, 0.03, 0.1)] + [(0.01, count) for count in (500, 5000)]
-USUAL = (0.01, 2000)
+USUAL = (1.6, 2000)
+SETTINGS = [(trust, 2000) for trust in (0.4, 0.8, 1.6, 3.2, 6.4)] + [(1.6, count) for count in (500, 5000)]
 
 
-def rows_of(case: Case) -> Iterator[dict[str, Any]]:
+def rows_of(case: Case, side: int) -> Iterator[dict[str, Any]]:
     problem, truth = case.load()
-    assert truth.kernel is not None and truth.hr is not None
+    assert truth.kernel is not None
     for trust, count in SETTINGS:
-        words = [
-            f"scale={problem.scale}",
-            "prior=pool",
-            "nonblind=usrnet",
-            f"prior.trust={trust}",
-            f"prior.count={count}",
-        ]
-        cfg = compose_config(words)
-        prior = instantiate(cfg.prior)(problem, generator(0, "pool"))
-        kernel, weights = prior(), prior.get_buffer("weights")
-        image = restore(cfg, problem, kernel, case.name)
-        assert image is not None
-        found = {
-            "kernel_psnr": metrics.kernel_psnr(kernel.double(), truth.kernel.double()),
-            "psnr_nonblind": metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"],
-            "kernels": 1 / weights.square().sum().item(),
-        }
-        yield {"image": case.name, "scale": problem.scale, "trust": trust, "count": count} | found | measure.made()
+        words = [f"scale={problem.scale}", "prior=pool", f"prior.trust={trust}", f"prior.count={count}"]
+        kernel = instantiate(compose_config(words).prior)(problem, generator(0, "pool"))()
+        place = {"image": case.name, "side": side, "scale": problem.scale, "trust": trust, "count": count}
+        yield place | {"kernel_psnr": metrics.kernel_psnr(kernel.double(), truth.kernel.double())} | measure.made()
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each setting, paired with the usual one; images and scales are pairs alike."""
-    for measured in ("kernel_psnr", "psnr_nonblind"):
-        scores: dict[tuple[float, int], dict[tuple[tuple[str, str], int | None], float]] = defaultdict(dict)
-        for row in rows:
-            setting = float(row["trust"]), int(row["count"])
-            scores[setting][(row["image"], str(row["scale"])), None] = float(row[measured])
+    """A line for each size, scale and setting, and for all of them, paired with the usual setting."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[f"{row['side']} px x{row['scale']}"].append(row)
+    for name, group in [*groups.items(), ("all", rows)]:
+        scores: dict[tuple[float, int], dict[tuple[tuple[str, ...], int | None], float]] = defaultdict(dict)
+        for row in group:
+            place = tuple(str(row[key]) for key in ("image", "side", "scale"))
+            scores[float(row["trust"]), int(row["count"])][place, None] = float(row["kernel_psnr"])
         for (trust, count), values in scores.items():
             more = paired_difference(values, scores[USUAL])
             assert more is not None
-            yield (
-                f"{measured}, trust {trust}, {count} kernels: {statistics.mean(values.values()):.2f} dB, "
-                f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}]"
-            )
+            interval = f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}]"
+            yield f"{name}, trust {trust}, {count} kernels: {statistics.mean(values.values()):.2f} dB, {interval}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
+    parser.add_argument("--sides", nargs="*", type=int, default=[160, 320, 640], help="of the middles, HR pixels")
+    parser.add_argument("--scales", nargs="*", type=int, default=[2, 4])
     options = parser.parse_args()
     rows: list[Any] = list(known(options.csv))
     if options.photos:
         family = instantiate(compose_config(["family@data.family=broad"]).data.family)
-        with TemporaryDirectory() as folder:
-            middles(options.photos, Path(folder))
-            for scale in options.scales:
-                for case in tqdm(list(Scenario(folder, scale, family, rng="named")), desc=f"x{scale}", mininterval=30):
-                    rows += rows_of(case)
-                write_table(options.csv, rows)
+        for side, scale in [(side, scale) for side in options.sides for scale in options.scales]:
+            with TemporaryDirectory() as folder:
+                middles(options.photos, Path(folder), side)
+                for case in tqdm(list(Scenario(folder, scale, family, rng="named")), desc=f"{side} px x{scale}"):
+                    rows += rows_of(case, side)
+            write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 
 

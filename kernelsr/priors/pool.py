@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,8 @@ class Pool(KernelPrior):
     Args:
         family: of the pool.
         count: how many are drawn, by ``rng``; more come nearer to the true one.
-        trust: how many independent numbers a pixel of y is worth.
+        trust: y is worth so many independent numbers times the root of its pixels. The windows of one photograph err alike,
+            so that twice the pixels tell less than twice as much.
         window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
 
     Raises:
@@ -39,20 +42,20 @@ class Pool(KernelPrior):
         *,
         family: KernelFamily,
         count: int = 2000,
-        trust: float = 0.01,
+        trust: float = 1.6,
         window: int = 32,
     ):
         super().__init__()
         if count < 1:
             raise ValueError(f"count is {count}; a pool has one kernel at least (2000 is the default)")
         if trust <= 0:
-            raise ValueError(f"trust is {trust}; it must be positive (0.01 is the default)")
+            raise ValueError(f"trust is {trust}; it must be positive (1.6 is the default)")
         if window < 8:
             raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
         grey = problem.lr[0].detach().mean(0).cpu().double()
         drawn = family(count, problem, rng)
         likelihood = PoolLikelihood(grey, problem.scale, window, drawn.detach().cpu(), problem.noise_std)
-        loss, unknowns = likelihood.fit(trust * grey.numel())
+        loss, unknowns = likelihood.fit(trust * math.sqrt(grey.numel()))
         weights = (-loss.double()).softmax(0)
         self.register_buffer("pool", drawn)
         self.register_buffer("weights", weights.to(drawn))
