@@ -39,7 +39,7 @@ def rows_of(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                             "nonblind": nonblind,
                             "rest": 255 * unexplained(estimate, problem) ** 0.5,
                             "doubt": estimate.doubt.size if estimate.doubt else None,
-                            "noise": 255 * estimate.doubt.noise_std if estimate.doubt else None,
+                            "noise": 255 * (estimate.doubt.noise_std or 0) if estimate.doubt else None,
                             "flagged": int("family" in flags_of(estimate, problem, None, [])),
                         } | measure.made()
 

@@ -31,7 +31,7 @@ FLAGS = {
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
     "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of",
-    "family": "the restored image does not explain the LR image with this kernel: the true one may be of no family it knows",
+    "family": "the restored image does not explain the LR image with this Gaussian: the kernel may be none",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
 """Every flag and what it says."""
@@ -39,7 +39,7 @@ FLAGS = {
 POINT = 0.92  # share of the mass in the four pixels around one place
 FLAT = 0.6  # share of the support that as evenly lit a kernel would fill
 OFF_CENTRE = 0.25  # LR pixels
-UNLIKE = 0.75 / 255  # what the kernel leaves unexplained, beside the noise, root mean square
+UNLIKE = 0.75 / 255  # what a Gaussian leaves unexplained, beside the noise, root mean square
 DOUBT = 0.2  # standard deviation of the logarithm of the variances
 BORDER = 0.08  # share of the mass
 FALLING = 0.95  # the loss at the end over the loss in the middle, at most, where it still falls
@@ -72,15 +72,17 @@ def flags_of(
 
 
 def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
-    """The flags of an estimate that is of a posterior over kernels.
+    """The flags of an estimate that is of a posterior over kernels; ``family`` of one over Gaussians only.
 
     How often they are wrong is measured by experiments/family_rates.py.
     """
     if estimate.doubt is None:
         return []
     found = ["ambiguous"] if estimate.doubt.size > DOUBT else []
+    if estimate.doubt.noise_std is None or estimate.nonblind is None:
+        return found
     limit = UNLIKE**2 + max(problem.noise_std, estimate.doubt.noise_std) ** 2
-    return [*found, "family"] if estimate.nonblind is not None and unexplained(estimate, problem) > limit else found
+    return [*found, "family"] if unexplained(estimate, problem) > limit else found
 
 
 def kernel_flags(kernel: Tensor, problem: Problem) -> list[str]:

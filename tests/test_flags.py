@@ -174,6 +174,7 @@ def test_what_a_gaussian_leaves_unexplained_is_of_another_family() -> None:
         y = replace(seen, lr=seen.lr + added * (2 * (uniform(*seen.lr.shape, seed=1) > 0.5) - 1))
         assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 0)), y) == flags
         assert posterior_flags(Estimate(None, kernel, hr), y) == []
+        assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1)), y) == []  # not of Gaussians only
         # Noise that is told, or seen, explains it.
         assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 0)), replace(y, noise_std=2 / 255)) == []
         assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 2 / 255)), y) == []

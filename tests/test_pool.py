@@ -143,10 +143,9 @@ def test_the_doubt_is_the_spread_of_the_sizes() -> None:
 def test_noise_is_seen_and_leaves_more_open() -> None:
     given, _ = posed(LinearMotion())
     noisy = Problem((given.lr + 0.03 * normal(*given.lr.shape)).clamp(0, 1), 2)
-    quiet, loud = read(given).doubt, read(noisy).doubt
-    assert quiet is not None and loud is not None
+    quiet, loud = read(given), read(noisy)
     assert quiet.noise_std < 0.005 and 0.01 < loud.noise_std < 0.03  # of the mean of three channels
-    entropy = [-(w * w.clamp(min=1e-30).log()).sum() for w in (read(p).get_buffer("weights") for p in (given, noisy))]
+    entropy = [-(w * w.clamp(min=1e-30).log()).sum() for w in (prior.get_buffer("weights") for prior in (quiet, loud))]
     assert entropy[1] > entropy[0]
 
 

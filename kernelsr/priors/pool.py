@@ -21,8 +21,8 @@ class Pool(KernelPrior):
     by the model of ``Spectral``. A spectrum tells neither a kernel's position, which is the convention's, nor whether it is
     upside down: of two kernels that are turned by half a circle, both are equally likely.
 
-    ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` has the spread of the kernel's size,
-    and the noise of the likeliest.
+    ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` is the spread of the kernel's size, and
+    ``noise_std`` the noise beside the likeliest.
 
     Args:
         family: of the pool.
@@ -59,7 +59,8 @@ class Pool(KernelPrior):
         weights = (-loss.double()).softmax(0)
         self.register_buffer("pool", drawn)
         self.register_buffer("weights", weights.to(drawn))
-        self.doubt = Doubt(_spread(drawn.cpu().double(), weights), (unknowns[loss.argmin(), 5] / 2).exp().item())
+        self.noise_std = (unknowns[loss.argmin(), 5] / 2).exp().item()
+        self.doubt = Doubt(_spread(drawn.cpu().double(), weights))
 
     def forward(self) -> Tensor:
         return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
