@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from experiments.make_picture import restored_psnr
 from kernelsr.results import Row, read_rows, safe_name
 
 
@@ -37,11 +38,9 @@ def panel(axes: Axes, picture: Path, kernel: Path | None, peak: float, above: st
 
 def said(row: Row) -> str:
     """Decibels and seconds of a row."""
-    score = row["psnr_nonblind"] if row.get("psnr_nonblind") not in (None, "") else row["psnr"]
     spent = float(row["seconds"])
-    return (
-        f"image {float(score):.2f} dB, kernel {float(row['kernel_psnr']):.1f} dB\n{spent:.{1 if spent < 10 else 0}f} s"
-    )
+    scores = f"image {restored_psnr(row):.2f} dB, kernel {float(row['kernel_psnr']):.1f} dB"
+    return f"{scores}\n{spent:.{1 if spent < 10 else 0}f} s"
 
 
 def main() -> None:
