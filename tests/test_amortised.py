@@ -100,6 +100,14 @@ def test_a_patch_that_is_turned_has_the_turned_belief(turn: int) -> None:
     torch.testing.assert_close(back.precision, straight.precision, rtol=1e-4, atol=1e-4)
 
 
+def test_a_flat_patch_is_not_heard() -> None:
+    patch, eyes = uniform(1, 1, 32, 32, dtype=torch.float32), network()
+    alone, _ = amortised.infer(eyes, patch, 2, 1)
+    beside, _ = amortised.infer(eyes, torch.cat([patch, torch.full_like(patch, 0.4)]), 2, 2)
+    torch.testing.assert_close(beside.mean, alone.mean)
+    torch.testing.assert_close(beside.precision, alone.precision)
+
+
 def test_brightness_and_contrast_say_nothing_of_the_blur() -> None:
     patch = uniform(1, 1, 32, 32, dtype=torch.float32)
     seen = [local_contrast(changed) for changed in (patch, 0.5 * patch + 0.2)]
@@ -178,6 +186,9 @@ def test_the_trained_network_sees_noise() -> None:
     )
     assert 0.01 < noisy.doubt.noise_std < 0.04 and clean.doubt.noise_std < noisy.doubt.noise_std / 3
     assert (noisy.belief.spread() > clean.belief.spread()).all()
+    # The fit sees the mean of the channels, in which their noise is weaker.
+    told = priors.Spectral(Problem(lr, 2), rng()).noise_std
+    assert clean.doubt.noise_std == pytest.approx(3**0.5 * told)
 
 
 def test_the_kernel_is_smaller_than_the_mean_by_a_share_of_the_doubt() -> None:

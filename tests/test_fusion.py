@@ -138,6 +138,10 @@ def test_spreads_are_tempered_on_photographs_that_were_not_trained_on() -> None:
     own = 0.5 * normal(8, 3, seed=9, dtype=torch.float32)
     temper = train_fusion.tempered((said, true + own[numbers], numbers), settings(folds=4, epochs=15))
     straight = train_fusion.tempered((said, true, numbers), settings(folds=4, epochs=15))
+    # Facts by which a photograph is known again would tell what is its own, had it been trained on.
+    known = said._replace(facts=3 * normal(8, 5, seed=4, dtype=torch.float32)[numbers])
+    again = train_fusion.tempered((known, true + own[numbers], numbers), settings(folds=4, epochs=60))
+    assert (again < 0.1).all()
     assert temper.shape == (2,) and (temper < 0.6).all() and ((straight > 0.6) & (straight < 1.6)).all()
 
 
