@@ -131,7 +131,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
         inside = statistics.mean(of("narrow_inside") + of("wide_inside"))
         spent = statistics.median(of("milliseconds"))
-        line = f"{name} x{scale} ({len(group)}): 90 % intervals hold {100 * inside:.0f} %, {spent:.0f} ms"
+        line = (
+            f"{name}{scale and f' x{scale}'} ({len(group)}): 90 % intervals hold {100 * inside:.0f} %, {spent:.0f} ms"
+        )
         for prior in ("amortised", "spectral"):
             middle = 100 * statistics.median(of(f"variance_error_{prior}"))
             line += f"; {prior} {statistics.mean(of(f'kernel_psnr_{prior}')):.2f} dB, variances {middle:.1f} %"

@@ -92,7 +92,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if scale in ("all", str(row["scale"])):
                 lost[float(row["caution"])][(row["image"], str(row["scale"])), None] = float(row["lost"])
         for caution, values in lost.items():
-            more = paired_difference(values, lost[0.0])
+            more = paired_difference(values, lost.get(0.0, {}))
             assert more is not None
             yield (
                 f"{scale} caution {caution}: {statistics.mean(values.values()):.3f} dB lost in the mean of {len(values)}, "

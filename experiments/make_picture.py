@@ -66,8 +66,12 @@ def main() -> None:
     runs = [
         (run, {row["image"]: row for row in read_rows(run / "rows.csv") if not row["error"]}) for run in options.runs
     ]
+    if options.names and len(options.names) != len(runs):
+        parser.error(f"there are {len(runs)} runs and {len(options.names)} names")
     names = dict(zip(options.runs, options.names or [], strict=False))
     images = [name for name in runs[0][1] if all(name in rows for _, rows in runs)]
+    if unknown := set(options.images or []) - set(images):
+        parser.error(f"not every run has {', '.join(sorted(unknown))}; there are {', '.join(images)}")
     images = options.images or images
     estimated = [(name, run, rows) for name in ("sr", "kernel") for run, rows in runs]
     known = [(name, *runs[0]) for name in ("lr", "hr", "true_kernel")]

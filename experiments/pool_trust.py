@@ -1,7 +1,8 @@
 """How far prior=pool should trust a spectrum, and how large its pool should be: `python -m experiments.pool_trust CSV`.
 
 On the middles of photographs (`--photos FOLDER`), made smaller by 1 to 3, each blurred by a kernel of the pool's family,
-though none of the pool: a row an image and setting. Without photographs the rows that there are are summed up.
+though none of the pool: a row an image and setting. Sizes that
+are there are not computed again; without photographs the rows that there are are summed up.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             place = tuple(str(row[key]) for key in ("image", "side", "scale"))
             scores[float(row["trust"]), int(row["count"])][place, None] = float(row["kernel_psnr"])
         for (trust, count), values in scores.items():
-            more = paired_difference(values, scores[USUAL])
-            assert more is not None
+            more = paired_difference(values, scores.get(USUAL, {}))
+            if more is None:
+                raise SystemExit(
+                    f"there is no row of the usual setting, trust {USUAL[0]} and {USUAL[1]} kernels; give --photos"
+                )
             interval = f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}]"
             yield f"{name}, trust {trust}, {count} kernels: {statistics.mean(values.values()):.2f} dB, {interval}"
 
@@ -65,9 +69,14 @@ def main() -> None:
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 4])
     options = parser.parse_args()
     rows: list[Any] = list(known(options.csv))
+    if not (rows or options.photos):
+        raise SystemExit(f"{options.csv} has no rows; give --photos FOLDER")
     if options.photos:
+        have = {(row["side"], row["scale"]) for row in rows}
         family = instantiate(compose_config(["family@data.family=broad"]).data.family)
         for side, scale in [(side, scale) for side in options.sides for scale in options.scales]:
+            if (str(side), str(scale)) in have:
+                continue
             with TemporaryDirectory() as folder:
                 middles(options.photos, Path(folder), side)
                 for case in tqdm(list(Scenario(folder, scale, family, rng="named")), desc=f"{side} px x{scale}"):

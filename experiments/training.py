@@ -32,7 +32,7 @@ def trapezium(step: int, steps: int, peak: float) -> float:
 
 
 def descend(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """A step at a rate; gradients are cut to norm 1 first, and dropped afterwards."""
+    """A step at a rate; the gradients of each group are cut to norm 1 first, and dropped afterwards."""
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], 1.0)
         group["lr"] = rate

@@ -18,18 +18,18 @@ from kernelsr.problem import Problem
 
 
 class Belief(NamedTuple):
-    """A Gaussian over shapes, D = 3, or over codes (see ``codes``): mean (n, D) and precision (n, D, D)."""
+    """A Gaussian over shapes: mean (n, 3) and precision (n, 3, 3)."""
 
     mean: Tensor
     precision: Tensor
 
-    def distance(self, truth: Tensor) -> Tensor:
-        """Mahalanobis' distance squared (n,) of truths (n, D)."""
-        error = truth - self.mean
+    def distance(self, shape: Tensor) -> Tensor:
+        """Mahalanobis' distance squared (n,) of shapes (n, 3)."""
+        error = shape - self.mean
         return torch.einsum("ni,nij,nj->n", error, self.precision, error)
 
     def spread(self) -> Tensor:
-        """Standard deviations (n, D)."""
+        """Standard deviations (n, 3) of size, stretch and skew."""
         return torch.linalg.inv(self.precision).diagonal(dim1=1, dim2=2).sqrt()
 
 

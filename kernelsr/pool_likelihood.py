@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from kernelsr.problem import EIGHT_BITS
-from kernelsr.whittle import PHOTOGRAPHS, Spectrum
+from kernelsr.whittle import PHOTOGRAPHS, Spectrum, known_noise
 
-STEPS = 8
+STEPS = 7
 LONGEST = 1.5  # of a step, in any unknown
 TOGETHER = 128  # kernels
 
@@ -35,7 +34,7 @@ class PoolLikelihood(Spectrum):
                 f"window is {window}; kernels of {pool.shape[-1]} HR pixels need {least} LR pixels at x{scale}"
             )
         self.pool = pool.float()
-        known = [*PHOTOGRAPHS.values(), (2 * math.log(max(noise_std, EIGHT_BITS)), 2.0)]
+        known = [*PHOTOGRAPHS.values(), known_noise(noise_std)]
         self.mean, self.spread = torch.tensor(known).unbind(1)
 
     def fit(self, weight: float) -> tuple[Tensor, Tensor]:
@@ -56,7 +55,7 @@ class PoolLikelihood(Spectrum):
         aliases, noise = self._expected(unknowns, transfer)
         unknowns[:, 0] += (power / (aliases.mean(2) + noise)).log() @ share
         best, kept = torch.full((len(kernels),), math.inf), unknowns
-        for _ in range(STEPS):
+        for _ in range(STEPS + 1):
             aliases, noise = self._expected(unknowns, transfer)
             expected = aliases.mean(2) + noise
             away = (unknowns - self.mean) / self.spread

@@ -1,4 +1,4 @@
-"""The likelihood of an image's periodogram under a power law, a Gaussian blur and noise, and its summit.
+"""What an image's periodogram says of its blur: a photograph's power law, a blur and noise; the likeliest Gaussian blur.
 
 Frequencies are in cycles an HR pixel, (row, column); an image's spectrum is the expectation of its periodogram.
 """
@@ -40,9 +40,14 @@ class Spectrum:
     ``power`` (F,) at the frequencies of half a plane, ``share`` (F,) how much each counts, ``quiet`` what it falls to.
     ``down``, ``right`` (F, s^2) are the aliases' frequencies, ``aliases`` (F, s^2) their places in a transform of HR windows,
     whose sides are ``sides``; ``photograph`` (F, s^2, 5) is what the logarithm of S is linear in.
+
+    Raises:
+        ValueError: the window is too small for a spectrum.
     """
 
     def __init__(self, grey: Tensor, scale: int, window: int):
+        if window < 8:
+            raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
         power = periodogram(grey, window)
         height, width = power.shape
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -168,6 +173,11 @@ def _covariance_and_slopes(size: float, stretch: float, skew: float) -> tuple[np
         ]
     )
     return math.exp(size) * covariance, math.exp(size) * slopes
+
+
+def known_noise(noise_std: float) -> tuple[float, float]:
+    """Mean and spread of the logarithm of the noise's variance: what the problem states, or the rounding to 8 bits."""
+    return 2 * math.log(max(noise_std, EIGHT_BITS)), 2.0
 
 
 def periodogram(grey: Tensor, window: int) -> Tensor:

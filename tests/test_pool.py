@@ -80,7 +80,7 @@ def test_each_kernel_has_the_likeliest_photograph_and_noise() -> None:
 
         least = min(minimize(deviance, start).fun for start in (mean, found.double().numpy()))
         assert deviance(found.double().numpy()) == pytest.approx(loss, abs=1e-3)
-        assert loss == pytest.approx(least, abs=0.3)  # eight steps; measured 0.1 in the mean
+        assert loss == pytest.approx(least, abs=0.3)  # seven steps; measured 0.1 in the mean
 
 
 def test_the_share_of_frequencies_is_the_plane_s() -> None:

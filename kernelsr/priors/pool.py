@@ -22,7 +22,7 @@ class Pool(KernelPrior):
     upside down: of two kernels that are turned by half a circle, both are equally likely.
 
     ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` is the spread of the kernel's size, and
-    ``noise_std`` the noise beside the likeliest.
+    ``noise_std`` the noise of the channels' mean beside the likeliest.
 
     Args:
         family: of the pool.
@@ -46,12 +46,10 @@ class Pool(KernelPrior):
         window: int = 32,
     ):
         super().__init__()
-        if count < 1:
+        if not isinstance(count, int) or count < 1:
             raise ValueError(f"count is {count}; a pool has one kernel at least (2000 is the default)")
-        if trust <= 0:
+        if not trust > 0:
             raise ValueError(f"trust is {trust}; it must be positive (1.6 is the default)")
-        if window < 8:
-            raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
         grey = problem.lr[0].detach().mean(0).cpu().double()
         drawn = family(count, problem, rng)
         likelihood = PoolLikelihood(grey, problem.scale, window, drawn.detach().cpu(), problem.noise_std)

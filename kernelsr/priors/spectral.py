@@ -8,8 +8,8 @@ import torch
 
 from kernelsr.beliefs import Belief, Believed
 from kernelsr.families import fkp_variances
-from kernelsr.problem import EIGHT_BITS, Problem
-from kernelsr.whittle import NOISE, PHOTOGRAPHS, SHAPE, Whittle
+from kernelsr.problem import Problem
+from kernelsr.whittle import NOISE, PHOTOGRAPHS, SHAPE, Whittle, known_noise
 
 
 class Spectral(Believed):
@@ -45,8 +45,6 @@ class Spectral(Believed):
         weight: float = 0.0,
     ):
         super().__init__()
-        if window < 8:
-            raise ValueError(f"window is {window}; a spectrum needs at least 8 LR pixels a side (32 is the default)")
         if trust <= 0:
             raise ValueError(f"trust is {trust}; it must be positive (0.05 is the default)")
         if len(spread) != 2 or min(spread) <= 0:
@@ -55,7 +53,7 @@ class Spectral(Believed):
         # The mean of the logarithms of variances lies about 0.2 below the logarithm of their mean.
         size = math.log(sum(fkp_variances(problem.scale)) / 2) - 0.2
         kernel = {"size": (size, spread[0]), "stretch": (0.0, spread[1]), "skew": (0.0, spread[1])}
-        noise = {"noise": (2 * math.log(max(problem.noise_std, EIGHT_BITS)), 2.0)}
+        noise = {"noise": known_noise(problem.noise_std)}
         likelihood, numbers = Whittle(grey, problem.scale, window, PHOTOGRAPHS | kernel | noise), trust * grey.numel()
         unknowns = likelihood.fit(numbers)
         self.slope, self.noise_std = unknowns[1].item(), (unknowns[NOISE] / 2).exp().item()
