@@ -23,17 +23,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.bench.scaling import known
 from experiments.lr_patches import photographs
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario, generator
-from kernelsr.files import write_table
+from kernelsr.files import read_table, write_table
 from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
 from kernelsr.problem import Problem
-from kernelsr.statistics import paired_difference
+from kernelsr.statistics import Difference, paired_difference
 
 LEVEL = 0.9
 DRAWS = 20_000
@@ -138,28 +137,23 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             middle = 100 * statistics.median(of(f"variance_error_{prior}"))
             line += f"; {prior} {statistics.mean(of(f'kernel_psnr_{prior}')):.2f} dB, variances {middle:.1f} %"
             if f"psnr_{prior}" in group[0]:
-                line += f", image {lost(group, prior)}"
+                line += f", the true kernel's image {compared(group, 'psnr_true', f'psnr_{prior}')}"
         for what, score in (("kernel", "kernel_psnr"), ("image", "psnr")):
             if f"{score}_spectral" in group[0]:
                 found = compared(group, f"{score}_amortised", f"{score}_spectral")
-                line += f"; {what} {found} above the spectral fit's"
+                line += f"; {what} {found} against the spectral fit's"
         yield line
 
 
-def lost(rows: Sequence[dict[str, Any]], prior: str) -> str:
-    """How far the images lie below those with the true kernel, with the interval of paired differences."""
-    return f"{compared(rows, 'psnr_true', f'psnr_{prior}')} below the true kernel's"
-
-
-def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> str:
-    """How much one score is higher than another of the same images, with the interval of paired differences."""
+def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
+    """How much one score is higher than another of the same images, in dB."""
 
     def of(name: str) -> dict[tuple[tuple[str, ...], int | None], float]:
         return {(tuple(str(row[key]) for key in PLACE), None): float(row[name]) for row in rows}
 
     found = paired_difference(of(column), of(other))
     assert found is not None
-    return f"{found.mean:.2f} dB [{found.low or 0:.2f}, {found.high or 0:.2f}]"
+    return found
 
 
 def main() -> None:
@@ -174,7 +168,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     options = parser.parse_args()
     if options.report:
-        print(*summary(known(options.csv)), sep="\n")
+        print(*summary(read_table(options.csv)), sep="\n")
         return
     network, rows = amortised.bundled(), []
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None

@@ -16,35 +16,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.bench.scaling import known
+from experiments.lr_patches import middles
 from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
-from kernelsr.files import write_table
-from kernelsr.images import image_files
+from kernelsr.files import read_table, write_table
 from kernelsr.statistics import paired_difference
 
+SIDE = 320  # of the middles, HR pixels
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-SIDE = 320
-
-
-def middles(photos: Path, folder: Path, side: int = SIDE) -> Path:
-    """The middle of every third photograph, made smaller, as PNGs in a folder."""
-    for number, path in enumerate(image_files(photos)[::3]):
-        with Image.open(path) as photograph:
-            shrink = 1 + 0.5 * (number % 5)
-            small = photograph.convert("RGB").resize(
-                (int(photograph.width / shrink), int(photograph.height / shrink)), Image.Resampling.BICUBIC
-            )
-        left, top = (max(0, (length - side) // 2) for length in small.size)
-        small.crop((left, top, min(left + side, small.width), min(top + side, small.height))).save(
-            folder / f"{Path(path).stem}.png"
-        )
-    return folder
 
 
 def rows_of(case: Case, network: amortised.PosteriorNetwork) -> Iterator[dict[str, Any]]:
@@ -71,12 +54,12 @@ def main() -> None:
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     options = parser.parse_args()
     if options.photos is None:
-        print(*summary(known(options.csv)), sep="\n")
+        print(*summary(read_table(options.csv)), sep="\n")
         return
     network = amortised.bundled()
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
-        middles(options.photos, Path(folder))
+        middles(options.photos, Path(folder), SIDE)
         for scale in options.scales:
             for case in tqdm(list(Scenario(Path(folder), scale, rng="named")), desc=f"x{scale}", mininterval=30):
                 rows += rows_of(case, network)
@@ -94,10 +77,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for caution, values in lost.items():
             more = paired_difference(values, lost.get(0.0, {}))
             assert more is not None
-            yield (
-                f"{scale} caution {caution}: {statistics.mean(values.values()):.3f} dB lost in the mean of {len(values)}, "
-                f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}] against none"
-            )
+            lost_here = f"{statistics.mean(values.values()):.3f} dB lost in the mean of {len(values)}"
+            yield f"{scale} caution {caution}: {lost_here}, {more} against none"
 
 
 if __name__ == "__main__":

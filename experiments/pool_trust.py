@@ -19,12 +19,11 @@ from hydra.utils import instantiate
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.bench.scaling import known
-from experiments.caution import middles
+from experiments.lr_patches import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config
 from kernelsr.data import Case, Scenario, generator
-from kernelsr.files import write_table
+from kernelsr.files import read_table, write_table
 from kernelsr.statistics import paired_difference
 
 USUAL = (1.6, 2000)
@@ -57,8 +56,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 raise SystemExit(
                     f"there is no row of the usual setting, trust {USUAL[0]} and {USUAL[1]} kernels; give --photos"
                 )
-            interval = f"{more.mean:+.2f} [{more.low or 0:+.2f}, {more.high or 0:+.2f}]"
-            yield f"{name}, trust {trust}, {count} kernels: {statistics.mean(values.values()):.2f} dB, {interval}"
+            yield f"{name}, trust {trust}, {count} kernels: {statistics.mean(values.values()):.2f} dB, {more}"
 
 
 def main() -> None:
@@ -68,7 +66,7 @@ def main() -> None:
     parser.add_argument("--sides", nargs="*", type=int, default=[160, 320, 640], help="of the middles, HR pixels")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 4])
     options = parser.parse_args()
-    rows: list[Any] = list(known(options.csv))
+    rows: list[Any] = list(read_table(options.csv))
     if not (rows or options.photos):
         raise SystemExit(f"{options.csv} has no rows; give --photos FOLDER")
     if options.photos:

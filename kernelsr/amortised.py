@@ -59,7 +59,7 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
     turns = torch.arange(count * often, device=patches.device) % TURNS
     square = patches.repeat_interleave(often, 0)
     views = torch.stack([turned(patch, int(turn)) for patch, turn in zip(square, turns, strict=True)])
-    evidence = turned_back(network(views, torch.full_like(turns, scale)), turns)
+    evidence = straightened(network(views, torch.full_like(turns, scale)), turns)
     # What there is in a patch no brighter than the rounding to 8 bits is that rounding.
     evidence = evidence._replace(precision=seen(square)[:, None, None] * evidence.precision)
     return combined(before, evidence, 1 / often), evidence.noise.mean().exp().item()
@@ -140,7 +140,7 @@ class PosteriorNetwork(PatchFeatures):
         return Evidence(shape - torch.tensor([1.5, 0, 0]).to(shape), factor @ factor.mT, noise[:, 0] - 5)
 
 
-def turned_back(evidence: Evidence, turns: Tensor) -> Evidence:
+def straightened(evidence: Evidence, turns: Tensor) -> Evidence:
     """Evidence of patches that were turned by ``turns`` (n,), as of the patches themselves.
 
     A mirror changes the sign of the skew, a transposition that of the stretch.

@@ -43,12 +43,17 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8", "replace"))
 
 
+def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file as ``write_table`` writes it, cells as text; none where there is no file."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_table(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], *, append: bool = False) -> None:
     """Write rows as a CSV file with the columns that they have; ``append`` keeps those of the file, if it is there."""
-    old: list[Mapping[str, Any]] = []
-    if append and Path(path).exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            old = list(csv.DictReader(file))
+    old = read_table(path) if append else []
     text = io.StringIO(newline="")
     writer = csv.DictWriter(
         text, list(dict.fromkeys(name for row in (*old, *rows) for name in row)), lineterminator="\n"

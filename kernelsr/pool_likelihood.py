@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kernelsr.whittle import PHOTOGRAPHS, Spectrum, known_noise
 
+NOISE = len(PHOTOGRAPHS)  # where the unknown of the noise stands, after those of the photograph
 STEPS = 7
 LONGEST = 1.5  # of a step, in any unknown
 TOGETHER = 128  # kernels
@@ -51,7 +52,7 @@ class PoolLikelihood(Spectrum):
         transfer = torch.fft.fft2(kernels[:, 0], s=self.sides).abs().square().flatten(1)[:, self.aliases]
         # From the noise that is weakest in y's spectrum, and the level that then explains the whole of it.
         unknowns = self.mean.repeat(len(kernels), 1)
-        unknowns[:, 5] = self.quiet.log()
+        unknowns[:, NOISE] = self.quiet.log()
         aliases, noise = self._expected(unknowns, transfer)
         unknowns[:, 0] += (power / (aliases.mean(2) + noise)).log() @ share
         best, kept = torch.full((len(kernels),), math.inf), unknowns
@@ -72,5 +73,5 @@ class PoolLikelihood(Spectrum):
 
     def _expected(self, unknowns: Tensor, transfer: Tensor) -> tuple[Tensor, Tensor]:
         """The power (n, F, s^2) of the aliases, whose mean is y's, and that (n, 1) of the noise."""
-        photograph = torch.einsum("faj,nj->nfa", self.photograph.float(), unknowns[:, :5])
-        return photograph.exp_() * transfer, unknowns[:, 5:].exp()
+        photograph = torch.einsum("faj,nj->nfa", self.photograph.float(), unknowns[:, :NOISE])
+        return photograph.exp_() * transfer, unknowns[:, NOISE:].exp()

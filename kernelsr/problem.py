@@ -100,7 +100,7 @@ class Doubt(NamedTuple):
     """How unsure a posterior over kernels is.
 
     ``size`` is the standard deviation of the logarithm of the kernel's variances, 0.1 for 10 %; ``noise_std`` that of the
-    noise which it sees, on the [0, 1] scale, or None where what an image leaves unexplained beside it tells no family.
+    noise which it sees, on the [0, 1] scale, or None where it is over more than Gaussians, and not asked for the family.
     """
 
     size: float

@@ -59,6 +59,11 @@ class Difference:
     pairs: int
     better: int
 
+    def __str__(self) -> str:
+        """The mean to two places with its sign, and where there is one its interval: +0.16 [+0.09, +0.24]."""
+        interval = "" if self.low is None or self.high is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+.2f}{interval}"
+
 
 def summarise(values: Mapping[tuple[Image, int | None], float]) -> Summary | None:
     """Mean and spread of values by (image, seed); None where no value is finite."""

@@ -85,7 +85,7 @@ def test_evidence_is_turned_back_as_kernels_are(turn: int) -> None:
     kernel = gaussian_kernel(*variances, torch.tensor([0.7], dtype=torch.float64), kernel_size=21, scale=2)
     mirrored = turned(kernel, turn)
     seen = amortised.Evidence(shape_of(kernels.moments(mirrored)), torch.eye(3).double()[None], torch.zeros(1))
-    back = amortised.turned_back(seen, torch.tensor([turn]))
+    back = amortised.straightened(seen, torch.tensor([turn]))
     torch.testing.assert_close(back.shape, shape_of(kernels.moments(kernel)))
 
 
@@ -95,7 +95,7 @@ def test_a_patch_that_is_turned_has_the_turned_belief(turn: int) -> None:
     patch, eyes = uniform(1, 1, 32, 32, dtype=torch.float32), network()
     straight, _ = amortised.infer(eyes, patch, 2, 8)
     other, _ = amortised.infer(eyes, turned(patch, turn), 2, 8)
-    back = amortised.turned_back(amortised.Evidence(*other, torch.zeros(1)), torch.tensor([turn]))
+    back = amortised.straightened(amortised.Evidence(*other, torch.zeros(1)), torch.tensor([turn]))
     torch.testing.assert_close(back.shape, straight.mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(back.precision, straight.precision, rtol=1e-4, atol=1e-4)
 
@@ -172,7 +172,7 @@ def test_the_trained_network_turns_with_the_image() -> None:
     straight = priors.Amortised(Problem(lr, 2), rng()).belief
     for turn in range(1, TURNS):
         other = priors.Amortised(Problem(turned(lr, turn).contiguous(), 2), rng()).belief
-        back = amortised.turned_back(
+        back = amortised.straightened(
             amortised.Evidence(other.mean, other.precision, torch.zeros(1)), torch.tensor([turn])
         )
         assert ((back.shape - straight.mean).abs() / straight.spread()).max() < TURNED

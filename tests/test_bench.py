@@ -18,6 +18,7 @@ from torch import Tensor
 from experiments.bench import compare, measure, reference, scaling, startup, step
 from kernelsr import priors, restorers, solvers
 from kernelsr.degradation import degrade
+from kernelsr.files import read_table
 from kernelsr.learner import Restorer
 from kernelsr.problem import Problem, Progress
 
@@ -112,7 +113,7 @@ def test_variants_take_turns_and_report(monkeypatch: pytest.MonkeyPatch) -> None
 def test_rows_say_what_made_them(tmp_path: Path) -> None:
     measure.keep(tmp_path / "rows.csv", [{"what": "step", "seconds": 1.5}])
     measure.keep(tmp_path / "rows.csv", [{"what": "help", "seconds": 0.5}])
-    rows = scaling.known(tmp_path / "rows.csv")
+    rows = read_table(tmp_path / "rows.csv")
     assert [row["seconds"] for row in rows] == ["1.5", "0.5"]
     assert rows[0]["torch"] == torch.__version__ and rows[0]["threads"] == str(torch.get_num_threads())
     assert {"date", "commit", "machine"} <= rows[0].keys()
@@ -131,11 +132,11 @@ def test_points_that_are_known_are_not_measured_again(tmp_path: Path, monkeypatc
     path = tmp_path / "scaling.csv"
     scaling.measure_all(path, [128, 192], ["float32"])
     scaling.measure_all(path, [128, 192, 256], ["float32"])
-    assert [command[-2] for command in asked] == ["128", "192", "256"] and len(scaling.known(path)) == 3
+    assert [command[-2] for command in asked] == ["128", "192", "256"] and len(read_table(path)) == 3
     made["threads"] = 2
     scaling.measure_all(path, [128], ["float32"])
     assert len(asked) == 4
-    scaling.draw(scaling.known(path), tmp_path / "scaling.png")
+    scaling.draw(read_table(path), tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.bench import frontier
-from kernelsr.files import write_table
+from kernelsr.files import read_table, write_table
 
 
 def row(image: str, preset: str, prior: str, kernel: float, psnr: float, seed: int = 0) -> dict[str, object]:
@@ -28,7 +28,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(table: Path) -> None:
-    lines = frontier.report(frontier.known(table)).splitlines()
+    lines = frontier.report(read_table(table)).splitlines()
     fast, together = (line for line in lines if "| fast |" in line)
     cells = [cell.strip() for cell in fast.strip("|").split("|")]
     assert cells[:8] == ["set5_aniso", "x4", "fast", "dkp", "3", "63.00", "29.00", "2.0"]
@@ -40,11 +40,11 @@ def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(ta
 
 
 def test_only_images_that_all_methods_have_are_drawn(table: Path) -> None:
-    assert {line["image"] for line in frontier.shared(frontier.known(table))} == {"a", "b", "c"}
+    assert {line["image"] for line in frontier.shared(read_table(table))} == {"a", "b", "c"}
 
 
 def test_the_figure_is_drawn(table: Path, tmp_path: Path) -> None:
-    frontier.draw(frontier.known(table), tmp_path / "figure.png")
+    frontier.draw(read_table(table), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
@@ -55,7 +55,7 @@ def test_what_the_table_has_is_not_computed_again(table: Path, monkeypatch: pyte
 
     monkeypatch.setattr(frontier, "cases_of", lambda words, name, limit: [Named(image) for image in "abcde"])
     monkeypatch.setattr(frontier, "scored", lambda words, case: {"words": words})
-    have = {tuple(str(line[key]) for key in frontier.PLACE) for line in frontier.known(table)}
+    have = {tuple(str(line[key]) for key in frontier.PLACE) for line in read_table(table)}
     settings = {"sets": ["set5"], "kernels": "aniso", "presets": ["fast"], "priors": ["dkp"], "scales": [4]}
     options = argparse.Namespace(**settings, seeds=[0, 1], limit=None)
     left = [(found["image"], found["preset"], found["seed"]) for found in frontier.rows_of(options, have)]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench import measure
-from experiments.bench.scaling import known
 from kernelsr import metrics
 from kernelsr.configure import compose_config, scenario_of, scoring_of, solve
 from kernelsr.data import Case
-from kernelsr.files import write_table
+from kernelsr.files import read_table, write_table
 from kernelsr.statistics import Difference, paired_difference
 
 PRESETS = ("draft", "fast", "faithful")
@@ -122,11 +121,7 @@ def compared(
         once = {image: value for (image, _), value in theirs.items()}
         theirs = {key: once[key[0]] for key in ours if key[0] in once}
     found: Difference | None = paired_difference(ours, theirs)
-    if found is None:
-        return "–"
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.2f}"
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return "–" if found is None else str(found)
 
 
 def shared(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -190,14 +185,14 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="a picture of the rows")
     options = parser.parse_args()
     if not options.report:
-        have = {tuple(row[key] for key in PLACE) for row in known(options.csv)}
+        have = {tuple(row[key] for key in PLACE) for row in read_table(options.csv)}
         for row in rows_of(options, have):
             shown = " ".join(str(row[key]) for key in PLACE)
             print(
                 f"{shown}: {row['kernel_psnr']:.2f} {row['psnr_nonblind']:.2f} {row['cpu_seconds']:.1f} s", flush=True
             )
             write_table(options.csv, [row], append=True)
-    rows = known(options.csv)
+    rows = read_table(options.csv)
     print(report(rows))
     if options.figure:
         draw(shared(rows), options.figure)

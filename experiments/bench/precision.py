@@ -17,9 +17,9 @@ import torch
 from scipy import stats
 
 from experiments.bench import measure
-from experiments.bench.scaling import known
 from kernelsr import metrics, priors, restorers, solvers
 from kernelsr.data import Scenario, generator
+from kernelsr.files import read_table
 from kernelsr.memory import keep_freed_memory
 from kernelsr.official import find_image_set
 from kernelsr.problem import Problem, Truth
@@ -61,14 +61,14 @@ def main() -> None:
         for seed in SEEDS:
             for way, (threads, settings) in WAYS.items():
                 row = {"image": case.name, "seed": seed, "way": way}
-                if any(all(old[key] == str(value) for key, value in row.items()) for old in known(path)):
+                if any(all(old[key] == str(value) for key, value in row.items()) for old in read_table(path)):
                     continue
                 torch.set_num_threads(threads)
                 found = scores(*case.load(), generator(seed, case.name), settings)
                 measure.keep(path, [row | {name: round(value, 3) for name, value in found.items()}])
     for way in list(WAYS)[1:]:
         for score in SCORES:
-            print(difference(known(path), way, score))
+            print(difference(read_table(path), way, score))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and commit are not measured again, so that the command may be stopped and goes o
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ import torch
 
 from experiments.bench import measure
 from experiments.bench.step import VARIANTS, run
-from kernelsr.files import write_table
+from kernelsr.files import read_table, write_table
 from kernelsr.meter import Meter
 from kernelsr.problem import Progress
 
@@ -45,19 +44,12 @@ def point(side: int, name: str) -> dict[str, Any]:
     return {"step_seconds": round(seconds, 4), "peak_mb": round(meter.read()["peak_memory_mb"])}
 
 
-def known(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def measure_all(path: Path, sides: Sequence[int], names: Sequence[str]) -> None:
     """Measure what the file has not, a row a point."""
     for side in sides:
         for name in names:
             place = measure.made() | {"variant": name, "side": side}
-            if any(all(row.get(key) == str(place[key]) for key in PLACE) for row in known(path)):
+            if any(all(row.get(key) == str(place[key]) for key in PLACE) for row in read_table(path)):
                 continue
             command = [sys.executable, "-m", "experiments.bench.scaling", "--point", str(side), name]
             done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=measure.ROOT)
@@ -106,7 +98,7 @@ def main() -> None:
         parser.error("name the CSV of the rows")
     measure_all(options.csv, options.sides, options.only)
     if options.figure:
-        draw([row for row in known(options.csv) if row["variant"] in NAMES], options.figure)
+        draw([row for row in read_table(options.csv) if row["variant"] in NAMES], options.figure)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor
 from kernelsr import kernels
 from kernelsr.families import KernelFamily
 from kernelsr.learner import KernelPrior
-from kernelsr.pool_likelihood import PoolLikelihood
+from kernelsr.pool_likelihood import NOISE, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
 
 
@@ -57,7 +57,7 @@ class Pool(KernelPrior):
         weights = (-loss.double()).softmax(0)
         self.register_buffer("pool", drawn)
         self.register_buffer("weights", weights.to(drawn))
-        self.noise_std = (unknowns[loss.argmin(), 5] / 2).exp().item()
+        self.noise_std = (unknowns[loss.argmin(), NOISE] / 2).exp().item()
         self.doubt = Doubt(_spread(drawn.cpu().double(), weights))
 
     def forward(self) -> Tensor:
