@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kernelsr import families, kernels
+from kernelsr.configure import compose_config, solve
 from kernelsr.degradation import degrade
 from kernelsr.families.family import spread
 from kernelsr.flags import FLAGS, flags_of, kernel_flags, posterior_flags, stopped_falling
@@ -178,6 +179,26 @@ def test_what_a_gaussian_leaves_unexplained_is_of_another_family() -> None:
         # Noise that is told, or seen, explains it.
         assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 0)), replace(y, noise_std=2 / 255)) == []
         assert posterior_flags(Estimate(None, kernel, hr, doubt=Doubt(0.1, 2 / 255)), y) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "doubted"),
+    [
+        ("prior=amortised nonblind=wiener", True),
+        ("prior=pool prior.count=30", True),
+        ("prior=gaussian start=amortised solver=direct restorer=none", True),
+        ("prior=gaussian solver=direct restorer=none", False),
+        ("prior=amortised nonblind=bicubic", False),  # whose image never explains y
+        (
+            "prior=gaussian start=amortised solver=joint solver.steps=2 restorer=bicubic",
+            False,
+        ),  # a loop moved the kernel
+    ],
+)
+def test_the_doubt_reaches_the_estimate_where_the_kernel_is_the_posterior_s(words: str, doubted: bool) -> None:
+    posed = problem(2, 40, dtype=torch.float32)
+    estimate = solve(compose_config(["scale=2", *words.split()]), posed, "image", lambda progress: None)
+    assert (estimate.doubt is not None) == doubted
 
 
 def test_every_flag_is_explained() -> None:

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from kernelsr.statistics import FEWEST, paired_difference, summarise
+from kernelsr.statistics import FEWEST, Difference, paired_difference, summarise
 
 
 def by_seed(*rows: list[float]) -> dict[tuple[str, int | None], float]:
@@ -100,3 +100,8 @@ def test_order_changes_nothing() -> None:
     found = paired_difference(first, second)
     assert back is not None and found is not None
     assert back.mean == pytest.approx(-found.mean) and back.better == 6 - found.better
+
+
+def test_a_difference_says_itself() -> None:
+    assert str(Difference(0.156, 0.09, 0.2449, images=9, pairs=9, better=7)) == "+0.16 [+0.09, +0.24]"
+    assert str(Difference(-0.5, None, None, images=2, pairs=2, better=0)) == "-0.50"
