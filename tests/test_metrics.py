@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kernelsr import families, kernels, metrics
+from kernelsr.colours import grey
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, LinearMotion, gaussian_kernel
@@ -57,6 +58,13 @@ def test_ssim_equals_scikit_images(pair: tuple[torch.Tensor, torch.Tensor]) -> N
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255, "full": True}
     _, full = skimage.structural_similarity(first, second, **settings)
     assert metrics.ssim(*pair, border=3) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
+
+
+def test_brightness_weighs_the_colours_and_no_other_channels() -> None:
+    red, green, blue = grey(torch.eye(3).view(3, 3, 1, 1)).flatten().tolist()
+    assert (red, green, blue) == pytest.approx((0.299, 0.587, 0.114))
+    image = torch.linspace(0, 1, 240).view(2, 5, 4, 6)
+    torch.testing.assert_close(grey(image), image.mean(1, keepdim=True))
 
 
 def test_luma_has_the_studio_range() -> None:
