@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.photos is None:
         raise SystemExit("photos names the folder of photographs to train on: photos=PATH; none are bundled")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    out, name, tree = Path(cfg.out), "amortised_gaussian", commit()
+    out, name, tree = Path(cfg.out), cfg.name, commit()
     out.mkdir(parents=True, exist_ok=True)
     seen, held = (LrPatches(paths, cfg.shrink) for paths in photographs(cfg.photos, cfg.held_out))
     training = train(cfg, seen, held, out / f"{name}.checkpoint", device)
