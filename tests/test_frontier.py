@@ -57,6 +57,20 @@ def test_what_the_table_has_is_not_computed_again(table: Path, monkeypatch: pyte
     monkeypatch.setattr(frontier, "scored", lambda words, case: {"words": words})
     have = {tuple(str(line[key]) for key in frontier.PLACE) for line in read_table(table)}
     settings = {"sets": ["set5"], "kernels": "aniso", "presets": ["fast"], "priors": ["dkp"], "scales": [4]}
-    options = argparse.Namespace(**settings, seeds=[0, 1], limit=None)
-    left = [(found["image"], found["preset"], found["seed"]) for found in frontier.rows_of(options, have)]
+    options = argparse.Namespace(**settings, seeds=[0, 1], settings=["solver.steps=7"])
+    found = list(frontier.rows_of(options, have))
+    left = [(row["image"], row["preset"], row["seed"]) for row in found]
     assert left == [("e", "none", 0), *((image, "fast", seed) for seed in (0, 1) for image in "de")]
+    # The spectral fit by itself has no loop to set.
+    assert ["solver.steps=7" in row["words"] for row in found] == [False, True, True, True, True]
+
+
+def test_images_are_chosen_by_name_and_by_number() -> None:
+    words = ["data=demo_aniso", "scale=4"]
+
+    def chosen(images: list[str] | None, limit: int | None) -> list[str]:
+        options = argparse.Namespace(images=images, limit=limit)
+        return [case.name for case in frontier.cases_of(words, "demo", options)]
+
+    assert chosen(None, 2) == ["astronaut", "camera"]
+    assert chosen(["coffee", "astronaut"], None) == ["astronaut", "coffee"]

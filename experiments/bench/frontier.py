@@ -33,9 +33,9 @@ MEASURES = {"kernel_psnr": "kernel PSNR, dB", "psnr_nonblind": "image PSNR after
 Row = dict[str, Any]
 
 
-def cases_of(words: Sequence[str], name: str, limit: int | None) -> list[Case]:
-    cases = list(scenario_of(compose_config(words)))
-    return cases[:: EVERY.get(name, 1)][:limit]
+def cases_of(words: Sequence[str], name: str, options: argparse.Namespace) -> list[Case]:
+    cases = list(scenario_of(compose_config(words)))[:: EVERY.get(name, 1)]
+    return [case for case in cases if not options.images or case.name in options.images][: options.limit]
 
 
 def rows_of(options: argparse.Namespace, have: set[tuple[str, ...]]) -> Iterator[Row]:
@@ -46,8 +46,8 @@ def rows_of(options: argparse.Namespace, have: set[tuple[str, ...]]) -> Iterator
             for preset, prior in pairs:
                 for seed in options.seeds if preset != "none" else options.seeds[:1]:
                     words = [f"prior={prior}", f"data={name}_{options.kernels}", f"scale={scale}", f"seed={seed}"]
-                    words += [f"preset={preset}", "nonblind=usrnet"]
-                    for case in cases_of(words, name, options.limit):
+                    words += [f"preset={preset}", "nonblind=usrnet", *(options.settings if preset != "none" else ())]
+                    for case in cases_of(words, name, options):
                         place = dict(zip(PLACE, (case.name, words[1][5:], scale, seed, preset, prior), strict=True))
                         if tuple(str(place[key]) for key in PLACE) not in have:
                             yield place | scored(words, case)
@@ -180,8 +180,11 @@ def main() -> None:
     parser.add_argument("--kernels", default="aniso", help="the family in the data's name")
     parser.add_argument("--scales", nargs="+", type=int, default=(2, 3, 4))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--limit", type=int, help="images of a set at most")
+    parser.add_argument("--settings", nargs="+", default=(), help="of the presets' runs: restorer.precision=bf16")
     parser.add_argument("--report", action="store_true", help="compute nothing")
+    parser.add_argument("--beside", nargs="+", type=Path, default=(), help="other CSVs whose rows are reported too")
     parser.add_argument("--figure", type=Path, help="a picture of the rows")
     options = parser.parse_args()
     if not options.report:
@@ -192,7 +195,7 @@ def main() -> None:
                 f"{shown}: {row['kernel_psnr']:.2f} {row['psnr_nonblind']:.2f} {row['cpu_seconds']:.1f} s", flush=True
             )
             write_table(options.csv, [row], append=True)
-    rows = read_table(options.csv)
+    rows = [row for table in (options.csv, *options.beside) for row in read_table(table)]
     print(report(rows))
     if options.figure:
         draw(shared(rows), options.figure)
