@@ -57,9 +57,12 @@ def intervals(belief: Belief, rng: torch.Generator) -> Tensor:
     return variances.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=root.dtype), dim=0)
 
 
-def row(problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork) -> dict[str, Any]:
-    """What the posterior says of one image whose kernel (1, 1, K, K) is known."""
-    make = partial(priors.Amortised, problem, torch.Generator(), network=lambda: network)
+def row(
+    problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork, **settings: int | None
+) -> dict[str, Any]:
+    """What the posterior says of one image whose kernel (1, 1, K, K) is known; ``settings`` are the prior's."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    make = partial(priors.Amortised, problem, torch.Generator(), network=lambda: network, **given)
     make()
     began = time.perf_counter()
     prior = make()
@@ -145,15 +148,27 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield line
 
 
+def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[tuple[str, ...], int | None], float]:
+    """Of a column, by image, as the statistics take them; where there is one."""
+    return {(tuple(str(row[key]) for key in PLACE), None): float(row[column]) for row in rows if row.get(column)}
+
+
 def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
     """How much one score is higher than another of the same images, in dB."""
-
-    def of(name: str) -> dict[tuple[tuple[str, ...], int | None], float]:
-        return {(tuple(str(row[key]) for key in PLACE), None): float(row[name]) for row in rows}
-
-    found = paired_difference(of(column), of(other))
+    found = paired_difference(values(rows, column), values(rows, other))
     assert found is not None
     return found
+
+
+def gains(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How much better these rows' posterior is than others' on the images that both have, at each scale and in all."""
+    for scale in [*sorted({row["scale"] for row in rows}), ""]:
+        mine = [row for row in rows if scale in ("", row["scale"])]
+        for what, column in (("kernel", "kernel_psnr_amortised"), ("image", "psnr_amortised")):
+            ours, theirs = values(mine, column), values(others, column)
+            found = paired_difference(ours, theirs)
+            if found is not None:
+                yield f"{f'x{scale}' if scale else 'all'}: {what} PSNR {found} dB ({len(ours.keys() & theirs.keys())})"
 
 
 def main() -> None:
@@ -165,10 +180,13 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
     parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
+    parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
+    parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")
     options = parser.parse_args()
     if options.report:
-        print(*summary(read_table(options.csv)), sep="\n")
+        rows = read_table(options.csv)
+        print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
     network, rows = amortised.bundled(), []
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
@@ -183,7 +201,9 @@ def main() -> None:
                 "level": options.noise,
                 "jpeg": " to ".join(map(str, options.jpeg or [])),
             }
-            found = row(problem, truth.kernel, network) | (images(cfg, case, network) if cfg else {})
+            found = row(problem, truth.kernel, network, patches=options.patches) | (
+                images(cfg, case, network) if cfg else {}
+            )
             rows.append(place | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")

@@ -68,7 +68,7 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
 def bundled() -> PosteriorNetwork:
     """Our network for x2 to x8, trained by experiments/train_amortised.py on synthetic Gaussian kernels and photographs."""
     path = Path(str(files("kernelsr") / "weights" / "amortised_gaussian.safetensors"))
-    return stored.load(PosteriorNetwork, SHAPE, path, "network that experiments/train_amortised.py wrote")
+    return stored.load(PosteriorNetwork, SHAPE, path, "network that experiments/train_amortised.py wrote").folded()
 
 
 def known(scale: Tensor) -> Belief:

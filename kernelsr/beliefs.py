@@ -59,15 +59,18 @@ class Believed(KernelPrior):
             return gaussian(covariance_of(shape), problem)
 
         chosen = self.belief.mean[0] if chosen is None else chosen.double()
-        slopes = torch.func.jacfwd(kernel)(chosen)  # three passes, where backwards it would be one a pixel
         self.register_buffer("kernel", kernel(chosen).to(problem.lr))
-        self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))
-        self.register_buffer("precision", self.belief.precision[0].to(problem.lr))
+        if self.holds:
+            slopes = torch.func.jacfwd(kernel)(chosen)  # three passes, where backwards it would be one a pixel
+            self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))
+            self.register_buffer("precision", self.belief.precision[0].to(problem.lr))
 
     def forward(self) -> Tensor:
         return self.get_buffer("kernel")
 
     def penalty(self, kernel: Tensor) -> Tensor:
+        if not self.holds:
+            return kernel.new_zeros(())
         d = self.get_buffer("distance") @ (kernel - self()).flatten()
         return self.weight * (d @ self.get_buffer("precision") @ d) / 2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kernelsr.problem import EIGHT_BITS
 
@@ -75,6 +77,16 @@ class PatchFeatures(nn.Module):
         )
         self.attention = nn.Conv2d(third, 1, 1)
         self.outputs = 2 * third + 3 + BINS * (BINS // 2 + 1)
+
+    def folded(self) -> Self:
+        """The same network with its batch norms within the convolutions before them, for use and not for training."""
+        looks = []
+        for block in self.layers:
+            convolution, norm, rectifier = block.children()
+            assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            looks.append(nn.Sequential(fuse_conv_bn_eval(convolution, norm), rectifier))
+        self.layers = nn.Sequential(*looks)
+        return self
 
     def look(self, patches: Tensor, scale: Tensor) -> Tensor:
         """The features (n, outputs) of patches (n, 1, h, w) in [0, 1] at scales (n,)."""

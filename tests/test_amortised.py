@@ -281,6 +281,19 @@ def test_a_training_that_was_killed_ends_as_if_it_was_not(
 # --- what is stored
 
 
+def test_batch_norm_within_the_convolutions_changes_nothing() -> None:
+    plain = network()
+    with torch.no_grad():
+        for name, value in plain.layers.named_buffers():
+            if value.is_floating_point():
+                value.copy_(0.5 + uniform(*value.shape, seed=len(name)))
+    patches, scales = uniform(3, 1, 24, 24).float(), torch.tensor([2, 3, 4])
+    before = plain(patches, scales)
+    after = plain.folded()(patches, scales)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in plain.modules())
+    torch.testing.assert_close(after, before)
+
+
 def test_the_trained_network_has_its_stored_scores() -> None:
     """`python -m experiments.calibration experiments/results/amortised_demo.csv --sets demo --scales 2 3 4 8`."""
     with open(ROOT / "experiments" / "results" / "amortised_demo.csv", newline="") as file:
@@ -294,6 +307,24 @@ def test_the_trained_network_has_its_stored_scores() -> None:
             found, then = calibration.row(posed, truth.kernel, trained), stored[case.name, scale]
             assert found["kernel_psnr_amortised"] == pytest.approx(float(then["kernel_psnr_amortised"]), abs=0.5)
             assert found["size_spread"] == pytest.approx(float(then["size_spread"]), rel=0.05)
+
+
+def test_gains_are_of_the_images_that_both_tables_have() -> None:
+    def table(*scores: float, scale: str = "2") -> list[dict[str, str]]:
+        return [
+            {"data": "set5", "scale": scale, "image": str(number), "kernel_psnr_amortised": str(score)}
+            for number, score in enumerate(scores)
+        ]
+
+    lines = list(
+        calibration.gains(table(51, 53, 99) + table(40, 41, scale="4"), table(50, 50) + table(40, 40, scale="4"))
+    )
+    assert [line.split(" [")[0] for line in lines] == [
+        "x2: kernel PSNR +2.00 dB (2)",
+        "x4: kernel PSNR +0.50 dB (2)",
+        "all: kernel PSNR +1.25",
+    ]
+    assert lines[2].endswith("(4)")
 
 
 def test_intervals_hold_what_the_belief_says() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import normal, photograph, problem, rng
+from cases import normal, photograph, problem, rng, uniform
 from torch import Tensor
 
 from kernelsr import degradation, families, kernels, metrics
@@ -77,6 +77,14 @@ def test_the_fit_is_the_summit_of_likelihood_times_what_is_known() -> None:
     assert (slope * spread).abs().max() < 0.02 < 0.5 < ((found - mean) / spread).abs().max()
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (9, 12), (12, 9), (11, 11)])
+def test_the_periodogram_of_one_window_is_its_transform_s_power(shape: tuple[int, int]) -> None:
+    image = uniform(*shape)
+    taper = torch.outer(*(torch.hann_window(side, dtype=torch.float64) for side in shape))
+    rest = (image - (image * taper).sum() / taper.sum()) * taper
+    torch.testing.assert_close(periodogram(image, 32), torch.fft.fft2(rest).abs() ** 2 / taper.square().sum())
+
+
 @pytest.mark.parametrize("window", [31, 32])
 def test_a_frequency_stands_for_its_opposite(window: int) -> None:
     grey = observed(2, 0)[0][0, 0]
@@ -104,6 +112,17 @@ def test_the_slope_by_hand_is_autograd_s(shape: tuple[float, float, float]) -> N
     found, by_hand = model._loss_and_slope(50.0)(deviation.detach().numpy())
     assert found == pytest.approx(loss.item())
     torch.testing.assert_close(torch.from_numpy(by_hand), slope)
+
+
+def test_the_precision_is_the_curvature_once_the_other_unknowns_follow() -> None:
+    known = PHOTOGRAPHS | {name: (0.1, 0.4) for name in ("size", "stretch", "skew")} | {"noise": (-9.0, 2.0)}
+    model, numbers = Whittle(observed(2, 0)[0][0, 0], 2, 32, known), 5000.0
+    unknowns = model.fit(numbers)
+    curvature = torch.autograd.functional.hessian(
+        lambda u: numbers * model.loss((u - model.mean) / model.spread, numbers), unknowns
+    )
+    wanted = torch.linalg.inv(torch.linalg.inv(curvature)[SHAPE, SHAPE])
+    torch.testing.assert_close(model.precision(unknowns, numbers), wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.1])

@@ -2,5 +2,6 @@
 
 import os
 
-# Before PyTorch is imported: spinning threads slow one another wherever something else runs too.
+# Before NumPy and PyTorch are imported: spinning threads slow one another wherever something else runs too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -41,7 +41,7 @@ class Amortised(Believed):
         rng: torch.Generator,
         *,
         network: Callable[[], amortised.PosteriorNetwork] = amortised.bundled,
-        patches: int = 16,
+        patches: int = 8,
         side: int = 64,
         caution: float = 0.25,
         weight: float = 0.0,
@@ -63,7 +63,7 @@ class Amortised(Believed):
 
 @torch.no_grad()
 def witnesses(
-    problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 16, side: int = 64
+    problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 8, side: int = 64
 ) -> tuple[Witnesses, float]:
     """What the network's fusion hears of one image, and the standard deviation of a channel's noise."""
     image = grey(problem.lr.detach().float())
