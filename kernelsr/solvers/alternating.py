@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
-from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from kernelsr.degradation import degrade
 from kernelsr.learner import KernelPrior, Misfit, Restorer
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.quadratic import Quadratic
+from kernelsr.solvers.iterates import Late
 from kernelsr.solvers.joint import misfit, refuse_unfinished
 
 MANY = 4
@@ -41,18 +40,18 @@ def alternating(
         kernel_steps: gradient steps of the kernel on the squared data error after each image step. The prior's own ``start``
             and ``every`` count these.
         still: it ends where the kernel, once it moves, moves less than this share of its mass in an image step; 0: never.
-        average: the share of the steps after that rest, the last ones, whose kernels are averaged in the end; 0 takes the
-            last kernel.
+        average: the share of the steps after that rest, the last ones, over which the kernel is averaged, the later
+            counting more; 0 takes the last.
         on_step: called after each image step.
 
     Returns:
         The last image, and the kernel after its last step or the mean of the late ones.
     """
-    _refuse(prior, restorer, steps, kernel_rest, kernel_steps, average)
+    _refuse(prior, restorer, steps, kernel_rest, kernel_steps)
     assert restorer is not None
     refuse_unfinished(restorer, steps)
     y, s, seen, first = problem.lr, problem.scale, problem.inside, int(kernel_rest * steps)
-    late: list[Tensor] = []
+    late = Late(average)
     for step in range(steps):
         before = kernel = prior().detach()
         image = restorer(kernel)
@@ -72,19 +71,17 @@ def alternating(
                 loss = error(kernel)[0] + prior.penalties(kernel)
                 loss.backward()
                 prior.step(turn)
-            late.append(prior().detach())
+            late.add(prior().detach())
         on_step(Progress(step, loss.detach(), image, kernel.detach()))
         # While a prior rests by its own schedule, or gathers gradients, that it stands still tells nothing.
         moves = step >= first and any(prior.duty(turn) == "move" for turn in turns)
-        if still and moves and (late[-1] - before).abs().sum() < 2 * still * before.abs().sum():
+        if still and moves and (prior().detach() - before).abs().sum() < 2 * still * before.abs().sum():
             break
-    kept = late[-max(round(average * len(late)), 1) :]
-    return Estimate(image, torch.cat(kept).mean(0, keepdim=True))
+    (kernel,) = late.mean
+    return Estimate(image, kernel)
 
 
-def _refuse(
-    prior: KernelPrior, restorer: Restorer | None, steps: int, kernel_rest: float, kernel_steps: int, average: float
-) -> None:
+def _refuse(prior: KernelPrior, restorer: Restorer | None, steps: int, kernel_rest: float, kernel_steps: int) -> None:
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
     if not 0 <= kernel_rest < 1:
@@ -93,8 +90,6 @@ def _refuse(
         )
     if kernel_steps < 1:
         raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
-    if not 0 <= average <= 1:
-        raise ValueError(f"average is {average}; it is a share of the steps, from 0 to 1")
     if restorer is None:
         raise ValueError(
             "solver=alternating fits the kernel to the restorer's image, and restorer=none makes none; "
