@@ -106,8 +106,7 @@ def solve(
     if not _finite(afterwards):
         raise ValueError("the non-blind image is not finite; choose another nonblind=")
     image, afterwards = (None if x is None else x.cpu() for x in (None if cropped else estimate.image, afterwards))
-    doubt = None if nonblind is not None and nonblind.blind else estimate.doubt  # as a blind image never explains y
-    return Estimate(image, estimate.kernel.cpu(), afterwards, doubt)
+    return Estimate(image, estimate.kernel.cpu(), afterwards, estimate.doubt)
 
 
 def refuse_two_schedules(preset: str | None, experiment: str | None) -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.degradation import degrade
+from kernelsr.evidence import against_gaussians
 from kernelsr.problem import EIGHT_BITS, Estimate, Problem, Truth
 
 FLAGS = {
@@ -31,7 +32,7 @@ FLAGS = {
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
     "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of",
-    "family": "the restored image does not explain the LR image with this Gaussian: the kernel may be none",
+    "family": "the LR image's spectrum speaks for motion or defocus against the Gaussian that was sought",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
 """Every flag and what it says."""
@@ -39,7 +40,7 @@ FLAGS = {
 POINT = 0.92  # share of the mass in the four pixels around one place
 FLAT = 0.6  # share of the support that as evenly lit a kernel would fill
 OFF_CENTRE = 0.25  # LR pixels
-UNLIKE = 0.75 / 255  # what a Gaussian leaves unexplained, beside the noise, root mean square
+UNLIKE = 1.0  # logarithm of how much likelier the spectrum is under other families than under Gaussians
 DOUBT = 0.2  # standard deviation of the logarithm of the variances
 BORDER = 0.08  # share of the mass
 FALLING = 0.95  # the loss at the end over the loss in the middle, at most, where it still falls
@@ -79,10 +80,9 @@ def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
     if estimate.doubt is None:
         return []
     found = ["ambiguous"] if estimate.doubt.size > DOUBT else []
-    if estimate.doubt.noise_std is None or estimate.nonblind is None:
+    if estimate.doubt.noise_std is None:
         return found
-    limit = UNLIKE**2 + max(problem.noise_std, estimate.doubt.noise_std) ** 2
-    return [*found, "family"] if unexplained(estimate, problem) > limit else found
+    return [*found, "family"] if against_gaussians(problem) > UNLIKE else found
 
 
 def kernel_flags(kernel: Tensor, problem: Problem) -> list[str]:
@@ -120,15 +120,6 @@ def stopped_falling(losses: Sequence[float]) -> bool:
             return False
     end = len(losses) - tenth
     return statistics.median(losses[end:]) > FALLING * statistics.median(losses[start : start + tenth])
-
-
-def unexplained(estimate: Estimate, problem: Problem) -> float:
-    """Mean square of what image and kernel leave of y, but for a margin into which the other side's border blurs."""
-    assert estimate.restored is not None
-    y, margin = problem.lr.detach().cpu().double(), -(-(problem.kernel_size // 2) // problem.scale)
-    rest = degrade(estimate.restored.cpu().double(), estimate.kernel.cpu().double(), problem.scale) - y
-    inside = rest[..., margin:-margin, margin:-margin]
-    return (inside if inside.numel() else rest).square().mean().item()
 
 
 def _explains(image: Tensor, kernel: Tensor, problem: Problem) -> bool:

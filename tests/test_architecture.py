@@ -21,6 +21,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"beliefs"},
     {"fusion", "whittle"},
     {"pool_likelihood"},
+    {"evidence"},
     {"amortised"},
     {"priors", "restorers", "flows", "unrolled", "denoisers", "adversaries", "srmd", "replay"},
     {"solvers"},
