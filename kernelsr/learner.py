@@ -143,11 +143,10 @@ class Restorer(Learner):
     """The image that a kernel implies.
 
     ``calls`` is how many calls make a finished image when the kernel is known: one for a network that is trained, the
-    reverse steps of a diffusion, the steps of a deep image prior. ``blind``: it ignores the kernel.
+    reverse steps of a diffusion, the steps of a deep image prior.
     """
 
     calls: int = 1
-    blind: bool = False
 
     @abstractmethod
     def forward(self, kernel: Tensor) -> Tensor:

@@ -21,8 +21,6 @@ class Bicubic(Restorer):
             ``fkp``). Unaligned is what the papers' tables call bicubic, and loses 2.6/3.7/5.3 dB on Set5 at x2/x3/x4.
     """
 
-    blind = True
-
     def __init__(self, problem: Problem, rng: torch.Generator, *, aligned: bool = True):
         super().__init__()
         image = bicubic(problem.lr, problem.scale)

@@ -34,8 +34,6 @@ class Onnx(Restorer):
         FileNotFoundError: there is no such file, or no onnxruntime.
     """
 
-    blind = True
-
     def __init__(
         self,
         problem: Problem,

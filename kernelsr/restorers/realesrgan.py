@@ -39,8 +39,6 @@ class RealEsrgan(Restorer):
         FileNotFoundError: the packages that carry and run it are not installed.
     """
 
-    blind = True
-
     def __init__(
         self,
         problem: Problem,
