@@ -12,8 +12,8 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from kernelsr.statistics import Difference, paired_difference
 LEVEL = 0.9
 DRAWS = 20_000
 PLACE = ("data", "scale", "image")
+Network = Callable[[bool], amortised.PosteriorNetwork]
 
 
 def fitted_shape(kernel: Tensor, problem: Problem) -> Tensor:
@@ -57,12 +58,10 @@ def intervals(belief: Belief, rng: torch.Generator) -> Tensor:
     return variances.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=root.dtype), dim=0)
 
 
-def row(
-    problem: Problem, kernel: Tensor, network: amortised.PosteriorNetwork, **settings: int | None
-) -> dict[str, Any]:
+def row(problem: Problem, kernel: Tensor, network: Network, **settings: int | None) -> dict[str, Any]:
     """What the posterior says of one image whose kernel (1, 1, K, K) is known; ``settings`` are the prior's."""
     given = {key: value for key, value in settings.items() if value is not None}
-    make = partial(priors.Amortised, problem, torch.Generator(), network=lambda: network, **given)
+    make = partial(priors.Amortised, problem, torch.Generator(), network=network, **given)
     make()
     began = time.perf_counter()
     prior = make()
@@ -73,6 +72,7 @@ def row(
     said = {
         "narrow_inside": int(inside[0]),
         "wide_inside": int(inside[1]),
+        "worn": int(prior.worn),
         "size_spread": prior.belief.spread()[0, 0].item(),
         "milliseconds": milliseconds,
         "pixels": problem.lr.shape[-1] * problem.lr.shape[-2],
@@ -90,12 +90,12 @@ def scored(name: str, found: Tensor, kernel: Tensor) -> dict[str, float]:
     }
 
 
-def images(cfg: DictConfig, case: Case, network: amortised.PosteriorNetwork) -> dict[str, float]:
+def images(cfg: DictConfig, case: Case, network: Network) -> dict[str, float]:
     """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels."""
     problem, truth = case.load()
     assert truth.kernel is not None and truth.hr is not None
     used = {
-        "amortised": priors.Amortised(problem, torch.Generator(), network=lambda: network)(),
+        "amortised": priors.Amortised(problem, torch.Generator(), network=network)(),
         "spectral": priors.Spectral(problem, torch.Generator())(),
         "true": truth.kernel,
     }
@@ -188,7 +188,7 @@ def main() -> None:
         rows = read_table(options.csv)
         print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
-    network, rows = amortised.bundled(), []
+    network, rows = cache(amortised.bundled), []
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     for name, scenario in scenarios(options):
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):

@@ -11,6 +11,7 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from experiments.bench import measure
+from experiments.calibration import Network
 from experiments.lr_patches import middles
 from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
@@ -30,7 +32,7 @@ SIDE = 320  # of the middles, HR pixels
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def rows_of(case: Case, network: amortised.PosteriorNetwork) -> Iterator[dict[str, Any]]:
+def rows_of(case: Case, network: Network) -> Iterator[dict[str, Any]]:
     problem, truth = case.load()
     assert truth.kernel is not None and truth.hr is not None
     scores = {}
@@ -38,7 +40,7 @@ def rows_of(case: Case, network: amortised.PosteriorNetwork) -> Iterator[dict[st
     for caution in (None, *CAUTIONS):
         kernel = truth.kernel
         if caution is not None:
-            kernel = priors.Amortised(problem, torch.Generator(), network=lambda: network, caution=caution)()
+            kernel = priors.Amortised(problem, torch.Generator(), network=network, caution=caution)()
         image = restore(cfg, problem, kernel, case.name)
         assert image is not None
         scores[caution] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
@@ -56,7 +58,7 @@ def main() -> None:
     if options.photos is None:
         print(*summary(read_table(options.csv)), sep="\n")
         return
-    network = amortised.bundled()
+    network = cache(amortised.bundled)
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         middles(options.photos, Path(folder), SIDE)

@@ -24,6 +24,7 @@ from kernelsr.beliefs import shape_of
 from kernelsr.data import generator
 from kernelsr.fusion import Fusion, Witnesses, stacked
 from kernelsr.learner import initialised_from
+from kernelsr.priors import Spectral
 from kernelsr.priors.amortised import witnesses
 from kernelsr.problem import Problem, fkp_kernel_size
 
@@ -62,7 +63,8 @@ def draw(network: PosteriorNetwork, photographs: LrPatches, cfg: DictConfig, cou
         lr_side = (side - fkp_kernel_size(scale)) // scale + 1
         kernel, covariance = gaussians(1, scale, rng)
         image = photographs.draw(kernel, lr_side, scale, rng, cfg.whole)
-        said, _ = witnesses(Problem(image.patches, scale, noise_std=image.level.item()), rng, network)
+        problem = Problem(image.patches, scale, noise_std=image.level.item())
+        said = witnesses(problem, Spectral(problem, rng), network)
         done.append((said, shape_of(covariance), image.photograph))
         if len(done) % 200 == 0:
             _save(mark, done, checkpoint)

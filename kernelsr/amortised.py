@@ -65,9 +65,14 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
     return combined(before, evidence, 1 / often), evidence.noise.mean().exp().item()
 
 
-def bundled() -> PosteriorNetwork:
-    """Our network for x2 to x8, trained by experiments/train_amortised.py on synthetic Gaussian kernels and photographs."""
-    path = Path(str(files("kernelsr") / "weights" / "amortised_gaussian.safetensors"))
+def bundled(worn: bool = False) -> PosteriorNetwork:
+    """Our networks for x2 to x8, trained by experiments/train_amortised.py on synthetic Gaussian kernels and photographs.
+
+    Args:
+        worn: that for images with noise or JPEG, which is worse on others.
+    """
+    name = "amortised_noisy" if worn else "amortised_gaussian"
+    path = Path(str(files("kernelsr") / "weights" / f"{name}.safetensors"))
     return stored.load(PosteriorNetwork, SHAPE, path, "network that experiments/train_amortised.py wrote").folded()
 
 

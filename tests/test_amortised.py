@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from experiments.lr_patches import LrPatches, gaussians, photographs
 from experiments.training import Training
 from kernelsr import amortised, kernels, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
+from kernelsr.capture import jpeg
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import fkp_variances, gaussian_kernel
@@ -191,6 +193,20 @@ def test_the_trained_network_sees_noise() -> None:
     assert clean.doubt.noise_std == pytest.approx(3**0.5 * told)
 
 
+def test_a_worn_image_is_read_by_the_network_for_such() -> None:
+    lr = degrade(photograph(192, torch.float32), true_kernel().float(), 2).clamp(0, 1)
+    noisy = (lr + 0.02 * normal(*lr.shape, dtype=torch.float32)).clamp(0, 1)
+    asked: list[bool] = []
+
+    def network(worn: bool) -> amortised.PosteriorNetwork:
+        asked.append(worn)
+        return amortised.bundled(worn)
+
+    for posed in (Problem(lr, 2), Problem(lr, 2, noise_std=0.01), Problem(noisy, 2), Problem(jpeg(lr, 70), 2)):
+        priors.Amortised(posed, rng(), network=network)
+    assert asked == [False, True, True, True]
+
+
 def test_the_kernel_is_smaller_than_the_mean_by_a_share_of_the_doubt() -> None:
     posed = Problem(degrade(photograph(192), true_kernel(), 2), 2)
     mean, cautious = (priors.Amortised(posed, rng(), caution=caution) for caution in (0.0, 0.5))
@@ -299,7 +315,7 @@ def test_the_trained_network_has_its_stored_scores() -> None:
     with open(ROOT / "experiments" / "results" / "amortised_demo.csv", newline="") as file:
         stored = {(row["image"], int(row["scale"])): row for row in csv.DictReader(file)}
     assert len(stored) == 16
-    trained = amortised.bundled()
+    trained = cache(amortised.bundled)
     for scale in SCALES:
         for case in Scenario(find_image_set("demo"), scale):
             posed, truth = case.load()

@@ -14,7 +14,20 @@ import kernelsr
 PACKAGE = Path(kernelsr.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports from layers above its own line only, and from its own line where SIDEWAYS says so
-    {"problem", "kernels", "losses", "images", "paths", "files", "stored", "capture", "colours", "memory", "precision"},
+    {
+        "problem",
+        "kernels",
+        "losses",
+        "images",
+        "paths",
+        "files",
+        "stored",
+        "capture",
+        "colours",
+        "memory",
+        "precision",
+        "blocks",
+    },
     {"degradation", "second_order", "enlarge", "crops", "jobs", "symmetries", "patch_features"},
     {"families", "quadratic"},
     {"learner", "ncnn_models", "onnx_models"},

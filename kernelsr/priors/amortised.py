@@ -9,22 +9,27 @@ import torch
 
 from kernelsr import amortised, patch_features
 from kernelsr.beliefs import Belief, Believed
+from kernelsr.blocks import SEEN, blockiness
 from kernelsr.colours import grey
 from kernelsr.crops import informative_windows
 from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
 from kernelsr.problem import Doubt, Problem
 
+LOUD = 1 / 255
+"""Standard deviation of the noise, or of the channels' mean's, from which on y counts as noisy."""
+
 
 class Amortised(Believed):
     """A kernel from an amortised posterior over Gaussian kernels; nothing learns afterwards.
 
     The network looks at the patches with the most texture in all directions, each turned or mirrored another way, and weighs
-    what it sees there against the spectral fit of the whole image. ``belief`` is the posterior of the kernel's shape, of HR
+    what it sees there against the spectral fit of the whole image. Where y has noise or was a JPEG, ``worn``, another network
+    does, which was trained for that. ``belief`` is the posterior of the kernel's shape, of HR
     pixels; ``doubt`` its spread, and the noise by the spectral fit, were it white and each channel's its own.
 
     Args:
-        network: the trained network; ours by default.
+        network: given whether y has noise or was a JPEG, the network trained for that; ours by default.
         patches: how many are looked at, at most.
         side: of a patch, LR pixels.
         caution: by how many of its spreads the kernel is smaller than the posterior's mean. Too wide a kernel costs the
@@ -40,7 +45,7 @@ class Amortised(Believed):
         problem: Problem,
         rng: torch.Generator,
         *,
-        network: Callable[[], amortised.PosteriorNetwork] = amortised.bundled,
+        network: Callable[[bool], amortised.PosteriorNetwork] = amortised.bundled,
         patches: int = 8,
         side: int = 64,
         caution: float = 0.25,
@@ -49,30 +54,35 @@ class Amortised(Believed):
         super().__init__()
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
-        trained = network().to(problem.lr.device)
-        said, noise_std = witnesses(problem, rng, trained, patches, side)
+        fit = Spectral(problem, rng)
+        self.worn = is_worn(problem, fit)
+        trained = network(self.worn).to(problem.lr.device)
+        said = witnesses(problem, fit, trained, patches, side)
         with torch.no_grad():
             belief = trained.fusion(said)
         # The network counts in LR pixels.
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
-        self.doubt = Doubt(belief.spread()[0, 0].item(), noise_std)
+        self.doubt = Doubt(belief.spread()[0, 0].item(), fit.noise_std * math.sqrt(problem.lr.shape[1]))
         smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
         self.believe(belief, problem, weight, belief.mean[0] - smaller)
 
 
+def is_worn(problem: Problem, fit: Spectral) -> bool:
+    """Whether y has noise beyond its rounding, told or in its spectrum, or was a JPEG."""
+    return max(problem.noise_std, fit.noise_std) > LOUD or blockiness(grey(problem.lr)) > SEEN
+
+
 @torch.no_grad()
 def witnesses(
-    problem: Problem, rng: torch.Generator, network: amortised.PosteriorNetwork, patches: int = 8, side: int = 64
-) -> tuple[Witnesses, float]:
-    """What the network's fusion hears of one image, and the standard deviation of a channel's noise."""
+    problem: Problem, fit: Spectral, network: amortised.PosteriorNetwork, patches: int = 8, side: int = 64
+) -> Witnesses:
+    """What the network's fusion hears of one image: the network, and the spectral fit."""
     image = grey(problem.lr.detach().float())
     windows = informative_windows(image, side, patches)
     scale = torch.tensor([problem.scale], device=image.device)
     read, noise = amortised.infer(network, windows, problem.scale, patches)
     before = amortised.known(scale)
-    with torch.enable_grad():
-        fit = Spectral(problem, rng)
     # All that the fit is surer of than what it knew beforehand.
     values, axes = torch.linalg.eigh(fit.belief.precision - torch.diag(fit.before))
     told = amortised.Evidence(
@@ -83,8 +93,7 @@ def witnesses(
     numbers = len(windows) / 8, image.numel() / 1e4, 100 * noise, 100 * fit.noise_std
     facts = image.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
     seen = patch_features.seen(image) * (min(image.shape[-2:]) >= patch_features.SMALLEST)
-    said = Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)
-    return said, fit.noise_std * math.sqrt(problem.lr.shape[1])
+    return Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)
 
 
 def _enlarged(scale: int) -> torch.Tensor:
