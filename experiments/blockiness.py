@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from experiments.bench import measure
 from experiments.lr_patches import middles
-from kernelsr.blocks import SEEN, blockiness
+from kernelsr.blocks import blockiness, was_jpeg
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.data import Scenario
@@ -38,19 +38,19 @@ def rows_of(photos: Path, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
                     lr = case.load()[0].lr
                     down, right = (number * step % 8 for step in CUT)
                     for quality in (None, *QUALITIES):
-                        seen = lr if quality is None else jpeg(lr, quality)
+                        seen = grey(lr if quality is None else jpeg(lr, quality))[..., down:, right:]
                         place = {"image": case.name, "scale": scale, "level": level, "quality": quality or "none"}
-                        yield place | {"blockiness": blockiness(grey(seen)[..., down:, right:])} | measure.made()
+                        found = {"blockiness": blockiness(seen), "compressed": int(was_jpeg(seen))}
+                        yield place | found | measure.made()
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """How many images of each quality count as compressed."""
-    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for row in rows:
-        groups[row["scale"], row["level"], row["quality"]].append(float(row["blockiness"]))
+        groups[row["scale"], row["level"], row["quality"]].append(int(row["compressed"]))
     for (scale, level, quality), found in groups.items():
-        seen, (least, *_, most) = sum(value > SEEN for value in found), sorted(found)
-        yield f"x{scale}, noise {level}, quality {quality}: {seen} of {len(found)}; {least:.2f} to {most:.2f}"
+        yield f"x{scale}, noise {level}, quality {quality}: {sum(found)} of {len(found)}"
 
 
 def main() -> None:

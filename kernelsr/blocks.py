@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.fft import dct
 from torch import Tensor
 
 SIDE = 8
-SEEN = 0.2
-"""Blockiness from which on an image counts as compressed; experiments/blockiness.py."""
+SEEN, FEW = 0.1, 12.0
+"""Blockiness beyond which an image counts as compressed, and how much more it takes for want of pixels: 12 over the root of
+their number; experiments/blockiness.py."""
+
+
+def was_jpeg(image: Tensor) -> bool:
+    """Whether an image (1, 1, h, w) in [0, 1] shows the blocks of a JPEG."""
+    return blockiness(image) > SEEN + FEW / math.sqrt(image.numel())
 
 
 def blockiness(image: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 
 from kernelsr import amortised, patch_features
 from kernelsr.beliefs import Belief, Believed
-from kernelsr.blocks import SEEN, blockiness
+from kernelsr.blocks import was_jpeg
 from kernelsr.colours import grey
 from kernelsr.crops import informative_windows
 from kernelsr.fusion import Witnesses
@@ -70,7 +70,7 @@ class Amortised(Believed):
 
 def is_worn(problem: Problem, fit: Spectral) -> bool:
     """Whether y has noise beyond its rounding, told or in its spectrum, or was a JPEG."""
-    return max(problem.noise_std, fit.noise_std) > LOUD or blockiness(grey(problem.lr)) > SEEN
+    return max(problem.noise_std, fit.noise_std) > LOUD or was_jpeg(grey(problem.lr))
 
 
 @torch.no_grad()
