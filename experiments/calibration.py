@@ -111,7 +111,7 @@ def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
     worse: dict[str, Any] = {"noise_std": options.noise / 255, "jpeg": options.jpeg and tuple(options.jpeg)}
     for scale in options.scales:
         for name in options.sets:
-            yield name, Scenario(find_image_set(name), scale, **worse)
+            yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
         if options.photos:
             cfg = OmegaConf.load(CONF / "train_amortised.yaml")
             assert isinstance(cfg, DictConfig)
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
     parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
+    parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")

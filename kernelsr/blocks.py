@@ -27,7 +27,7 @@ def blockiness(image: Tensor) -> float:
     and thereby makes jumps across it, which any other grid sees as details. 0 where there is no room for a block.
     """
     levels = 255 * image[0, 0].detach().cpu().double().numpy()
-    return (_along_rows(levels) + _along_rows(levels.T)) / 2
+    return float(_along_rows(levels) + _along_rows(levels.T)) / 2
 
 
 def _along_rows(levels: np.ndarray) -> float:

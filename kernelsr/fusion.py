@@ -35,6 +35,14 @@ class Witnesses(NamedTuple):
     facts: Tensor
     seen: Tensor
 
+    @property
+    def noise_std(self) -> float:
+        """Of one image the geometric mean of what either witness takes the noise's standard deviation for.
+
+        The spectrum may take aliases for noise, and the network what it never saw; seldom both.
+        """
+        return self.facts[0, 2:4].mean().exp().item() / 100
+
     def at(self, rows: Tensor) -> Witnesses:
         """Of some images only, by their numbers (m,)."""
         before, patches, spectrum = (

@@ -17,7 +17,7 @@ from kernelsr.priors.spectral import Spectral
 from kernelsr.problem import Doubt, Problem
 
 LOUD = 1 / 255
-"""Standard deviation of the noise, or of the channels' mean's, from which on y counts as noisy."""
+"""Standard deviation of the noise from which on y counts as noisy: told, or by what both witnesses hear of it."""
 
 
 class Amortised(Believed):
@@ -55,9 +55,12 @@ class Amortised(Believed):
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
         fit = Spectral(problem, rng)
-        self.worn = is_worn(problem, fit)
+        self.worn = problem.noise_std > LOUD or was_jpeg(grey(problem.lr))
         trained = network(self.worn).to(problem.lr.device)
         said = witnesses(problem, fit, trained, patches, side)
+        if not self.worn and said.noise_std > LOUD:
+            self.worn, trained = True, network(True).to(problem.lr.device)
+            said = witnesses(problem, fit, trained, patches, side)
         with torch.no_grad():
             belief = trained.fusion(said)
         # The network counts in LR pixels.
@@ -66,11 +69,6 @@ class Amortised(Believed):
         self.doubt = Doubt(belief.spread()[0, 0].item(), fit.noise_std * math.sqrt(problem.lr.shape[1]))
         smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
         self.believe(belief, problem, weight, belief.mean[0] - smaller)
-
-
-def is_worn(problem: Problem, fit: Spectral) -> bool:
-    """Whether y has noise beyond its rounding, told or in its spectrum, or was a JPEG."""
-    return max(problem.noise_std, fit.noise_std) > LOUD or was_jpeg(grey(problem.lr))
 
 
 @torch.no_grad()
