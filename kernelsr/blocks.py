@@ -11,12 +11,12 @@ from torch import Tensor
 SIDE = 8
 SEEN, FEW = 0.1, 12.0
 """Blockiness beyond which an image counts as compressed, and how much more it takes for want of pixels: 12 over the root of
-their number; experiments/blockiness.py."""
+their number; experiments/worn.py."""
 
 
 def was_jpeg(image: Tensor) -> bool:
-    """Whether an image (1, 1, h, w) in [0, 1] shows the blocks of a JPEG."""
-    return blockiness(image) > SEEN + FEW / math.sqrt(image.numel())
+    """Whether an image (1, 1, h, w) in [0, 1] shows the blocks of a JPEG; one of fewer than four a side never does."""
+    return min(image.shape[-2:]) >= 4 * SIDE and blockiness(image) > SEEN + FEW / math.sqrt(image.numel())
 
 
 def blockiness(image: Tensor) -> float:
@@ -24,7 +24,8 @@ def blockiness(image: Tensor) -> float:
 
     The fine half of a discrete cosine transform of every eight pixels in a row, and in a column, from each of eight
     beginnings: the mean logarithm of its power, in units of the 8 bits. JPEG rounds most of them to zero on its own grid
-    and thereby makes jumps across it, which any other grid sees as details. 0 where there is no room for a block.
+    and thereby makes jumps across it, which any other grid sees as details. A direction without room for eight grids counts
+    as 0.
     """
     levels = 255 * image[0, 0].detach().cpu().double().numpy()
     return float(_along_rows(levels) + _along_rows(levels.T)) / 2

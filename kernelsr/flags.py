@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernelsr import kernels
+from kernelsr.blocks import was_jpeg
+from kernelsr.colours import grey
 from kernelsr.degradation import degrade
 from kernelsr.evidence import against_gaussians
 from kernelsr.problem import EIGHT_BITS, Estimate, Problem, Truth
@@ -32,7 +34,7 @@ FLAGS = {
     "off-centre": "the kernel's centre of mass is more than a quarter of an LR pixel from the convention's place",
     "border": "much of the kernel's mass lies on the border of its support",
     "ambiguous": "the LR image tells little of the kernel's size, by the posterior that the estimate is of",
-    "family": "the LR image's spectrum speaks for motion or defocus against the Gaussian that was sought",
+    "family": "the LR image's spectrum speaks against the Gaussians that were sought: motion, defocus, or another blur",
     "plateau": "the loss had stopped falling by the middle of the steps, while the image did not explain the LR image yet",
 }
 """Every flag and what it says."""
@@ -40,7 +42,7 @@ FLAGS = {
 POINT = 0.92  # share of the mass in the four pixels around one place
 FLAT = 0.6  # share of the support that as evenly lit a kernel would fill
 OFF_CENTRE = 0.25  # LR pixels
-UNLIKE = 1.0  # logarithm of how much likelier the spectrum is under other families than under Gaussians
+UNLIKE = 0.5  # logarithm of how much likelier the spectrum is under other families than under Gaussians
 DOUBT = 0.2  # standard deviation of the logarithm of the variances
 BORDER = 0.08  # share of the mass
 FALLING = 0.95  # the loss at the end over the loss in the middle, at most, where it still falls
@@ -80,7 +82,8 @@ def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
     if estimate.doubt is None:
         return []
     found = ["ambiguous"] if estimate.doubt.size > DOUBT else []
-    if estimate.doubt.noise_std is None:
+    # JPEG takes from a spectrum what motion and defocus would.
+    if not estimate.doubt.gaussian or was_jpeg(grey(problem.lr)):
         return found
     return [*found, "family"] if against_gaussians(problem) > UNLIKE else found
 

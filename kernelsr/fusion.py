@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kernelsr.beliefs import Belief
 
 HIDDEN = 32
+NOISE_UNIT = 0.01  # of what the facts say of the noise
 CORRECTION = 0.2  # the order of what is still to be mended after the pooling, in the logarithm of a variance
 SHARPEST = 3.0  # by how much in its logarithm a spread is mended at most
 
@@ -41,7 +42,7 @@ class Witnesses(NamedTuple):
 
         The spectrum may take aliases for noise, and the network what it never saw; seldom both.
         """
-        return self.facts[0, 2:4].mean().exp().item() / 100
+        return NOISE_UNIT * self.facts[0, 2:4].mean().exp().item()
 
     def at(self, rows: Tensor) -> Witnesses:
         """Of some images only, by their numbers (m,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Self
@@ -80,13 +81,13 @@ class PatchFeatures(nn.Module):
 
     def folded(self) -> Self:
         """The same network with its batch norms within the convolutions before them, for use and not for training."""
-        looks = []
+        folded, looks = copy.deepcopy(self), []
         for block in self.layers:
             convolution, norm, rectifier = block.children()
             assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             looks.append(nn.Sequential(fuse_conv_bn_eval(convolution, norm), rectifier))
-        self.layers = nn.Sequential(*looks)
-        return self
+        folded.layers = nn.Sequential(*looks)
+        return folded
 
     def look(self, patches: Tensor, scale: Tensor) -> Tensor:
         """The features (n, outputs) of patches (n, 1, h, w) in [0, 1] at scales (n,)."""

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from kernelsr.whittle import PHOTOGRAPHS, Spectrum, known_noise
 
+TRUST, WINDOW = 1.6, 32
+"""y is worth so many independent numbers times the root of its pixels, as the windows of one photograph err alike, and the
+side of its windows; experiments/pool_trust.py."""
 NOISE = len(PHOTOGRAPHS)  # where the unknown of the noise stands, after those of the photograph
 STEPS = 7
 LONGEST = 1.5  # of a step, in any unknown

@@ -99,12 +99,12 @@ class Truth:
 class Doubt(NamedTuple):
     """How unsure a posterior over kernels is.
 
-    ``size`` is the standard deviation of the logarithm of the kernel's variances, 0.1 for 10 %; ``noise_std`` that of the
-    noise which it sees, on the [0, 1] scale, or None where it is over more than Gaussians, and not asked for the family.
+    ``size`` is the standard deviation of the logarithm of the kernel's variances, 0.1 for 10 %; ``gaussian``, whether it is
+    over Gaussians only.
     """
 
     size: float
-    noise_std: float | None = None
+    gaussian: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,14 +20,14 @@ from kernelsr.problem import Problem
 def test_it_is_the_ratio_of_the_families_mean_likelihoods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "COUNT", 3)
     evidence._pool.cache_clear()
-    case = next(iter(Scenario(find_image_set("demo"), 4)))
-    posed, _ = case.load()
+    posed, _ = next(iter(Scenario(find_image_set("demo"), 4))).load()
+    posed = replace(posed, kernel_size=15, noise_std=0.03)
     draws = torch.Generator().manual_seed(0)
     families: list[KernelFamily] = [AnisotropicGaussian(), Disk(), LinearMotion(length="any"), RandomMotion()]
     grey = posed.lr[0].mean(0).double()
 
     def likelihoods(family: KernelFamily) -> torch.Tensor:
-        fit = PoolLikelihood(grey, 4, 32, family(3, posed, draws), 0.0).fit(1.6 * math.sqrt(grey.numel()))
+        fit = PoolLikelihood(grey, 4, 32, family(3, posed, draws), 0.03).fit(1.6 * math.sqrt(grey.numel()))
         return (-fit[0].double()).exp()
 
     own, *others = (likelihoods(family).mean() for family in families)
@@ -44,6 +45,11 @@ def test_it_tells_disks_from_gaussians() -> None:
         return sum(found) / len(found)
 
     assert mean(AnisotropicGaussian()) < -2 < 2 < mean(Disk())
+
+
+def test_kernels_larger_than_the_window_need_a_larger_one() -> None:
+    lr = next(iter(Scenario(find_image_set("demo"), 2))).load()[0].lr
+    assert math.isfinite(against_gaussians(Problem(lr, 2, kernel_size=71)))
 
 
 @pytest.mark.parametrize("side", [6, 40])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor
 
 from kernelsr import families, flags, kernels
+from kernelsr.capture import jpeg
 from kernelsr.configure import compose_config, solve
 from kernelsr.degradation import degrade
 from kernelsr.families.family import spread
 from kernelsr.flags import FLAGS, flags_of, kernel_flags, posterior_flags, stopped_falling
 from kernelsr.problem import Doubt, Estimate, Problem, Truth
-from tests.cases import problem, rng, uniform
+from tests.cases import photograph, problem, rng, uniform
 
 SCALES = pytest.mark.parametrize("scale", [2, 3, 4, 8])
 
@@ -171,7 +173,9 @@ def test_a_spectrum_that_no_gaussian_suits_is_of_another_family(monkeypatch: pyt
     kernel = families.mean_kernel(p)
     for evidence, found in ((flags.UNLIKE - 0.1, []), (flags.UNLIKE + 0.1, ["family"])):
         monkeypatch.setattr(flags, "against_gaussians", lambda problem, evidence=evidence: evidence)
-        assert posterior_flags(Estimate(None, kernel, doubt=Doubt(0.1, 0)), p) == found
+        assert posterior_flags(Estimate(None, kernel, doubt=Doubt(0.1, gaussian=True)), p) == found
+        compressed = replace(p, lr=jpeg(photograph(96, torch.float32), 70))
+        assert posterior_flags(Estimate(None, kernel, doubt=Doubt(0.1, gaussian=True)), compressed) == []
         assert posterior_flags(Estimate(None, kernel), p) == []
         assert posterior_flags(Estimate(None, kernel, doubt=Doubt(0.1)), p) == []  # not of Gaussians only
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import KnownImage, photograph, rng, true_kernel
+from cases import KnownImage, photograph, problem, rng, true_kernel
 from torch import Tensor
 
-from kernelsr import degradation, priors, solvers
+from kernelsr import degradation, priors, restorers, solvers
 from kernelsr.problem import Problem, Progress
 from kernelsr.solvers.iterates import SPAN, Late, Standing
 
@@ -33,6 +33,13 @@ def test_the_ends_are_the_last_iterate_and_the_plain_mean() -> None:
     torch.testing.assert_close(weights(1.0, 5), torch.full((5,), 0.2).double())
     with pytest.raises(ValueError, match=r"average is 1\.5"):
         Late(1.5)
+
+
+def test_the_last_forgets_whatever_came_before() -> None:
+    late = Late(0.0)
+    late.add(torch.tensor([torch.nan]))
+    late.add(torch.ones(1))
+    assert late.mean[0].tolist() == [1]
 
 
 def test_iterates_may_be_overwritten() -> None:
@@ -63,7 +70,8 @@ def test_it_stands_still_where_its_mean_does() -> None:
 
 def test_a_kernel_that_rests_does_not_stand_still() -> None:
     assert ends(0.01, [False] * 200, 0.0) is None
-    # One that moves every thirtieth step only has to be seen in two spans that follow one another.
+    assert ends(0.01, [False] * 29 + [True] + [False] * 200, 0.0) is None
+    # It has to be seen moving in two spans that follow one another.
     assert ends(0.01, [False] * 75 + [True] * 100, 0.0) == 5 * SPAN
 
 
@@ -85,3 +93,21 @@ def test_the_joint_loop_ends_and_averages() -> None:
     assert 2 * SPAN <= len(short) < 200 and len(short) % SPAN == 0
     _, mean = run(average=1.0)
     torch.testing.assert_close(mean, torch.cat([step.kernel for step in whole]).mean(0, keepdim=True))
+
+
+def test_a_prior_that_does_not_learn_does_not_stand_still_and_images_are_averaged() -> None:
+    posed, seen = problem(2, 40, dtype=torch.float32), []
+    restorer = restorers.Dip(posed, rng(), channels=4, skip=2, scales=2)
+    settings = {"steps": 3 * SPAN, "ssim_steps": 0, "still": 0.9, "average": 1.0}
+    estimate = solvers.joint(posed, priors.Spectral(posed, rng()), restorer, **settings, on_step=seen.append)
+    assert len(seen) == 3 * SPAN
+    assert estimate.image is not None
+    torch.testing.assert_close(estimate.image, torch.cat([step.image for step in seen]).mean(0, keepdim=True))
+
+
+def test_the_steps_by_ssim_do_not_count() -> None:
+    image, seen = photograph(48), []
+    posed = Problem(degradation.degrade(image, true_kernel(), 2), 2)
+    prior = priors.Gaussian(posed, rng(), lr=1e-9, start=0)
+    solvers.joint(posed, prior, KnownImage(image), steps=200, ssim_steps=80, still=0.5, on_step=seen.append)
+    assert len(seen) == 80 + 2 * SPAN

@@ -7,7 +7,7 @@ import torch
 from cases import uniform
 from torch import Tensor
 
-from kernelsr.crops import informative_windows
+from kernelsr.crops import box_sums, informative_windows
 
 
 def corners(window: Tensor) -> float:
@@ -39,3 +39,9 @@ def test_the_windows_that_tell_most_come_first_and_overlap_by_half_at_most(shape
 def test_a_flat_image_has_windows_too() -> None:
     assert informative_windows(torch.full((1, 3, 30, 30), 0.5), 16, 3).shape == (3, 3, 16, 16)
     assert informative_windows(torch.full((1, 1, 5, 9), 0.5), 16, 3).shape[1:] == (1, 5, 5)
+
+
+def test_sums_over_windows_of_a_large_image_are_exact() -> None:
+    sums = box_sums(torch.full((1, 1500, 1500), 0.1), 8, 5)
+    assert sums.shape == (1, 1493, 1496)
+    torch.testing.assert_close(sums, torch.full_like(sums, 8 * 5 * torch.tensor(0.1).item()), rtol=1e-6, atol=0)

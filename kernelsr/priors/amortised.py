@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from kernelsr import amortised, patch_features
+from kernelsr import amortised, fusion, patch_features
 from kernelsr.beliefs import Belief, Believed
 from kernelsr.blocks import was_jpeg
 from kernelsr.colours import grey
@@ -17,7 +17,8 @@ from kernelsr.priors.spectral import Spectral
 from kernelsr.problem import Doubt, Problem
 
 LOUD = 1 / 255
-"""Standard deviation of the noise from which on y counts as noisy: told, or by what both witnesses hear of it."""
+"""Standard deviation of the noise from which on y counts as noisy: each channel's, if it is told, or the geometric mean of
+what both witnesses hear of it in grey; experiments/worn.py."""
 
 
 class Amortised(Believed):
@@ -25,8 +26,8 @@ class Amortised(Believed):
 
     The network looks at the patches with the most texture in all directions, each turned or mirrored another way, and weighs
     what it sees there against the spectral fit of the whole image. Where y has noise or was a JPEG, ``worn``, another network
-    does, which was trained for that. ``belief`` is the posterior of the kernel's shape, of HR
-    pixels; ``doubt`` its spread, and the noise by the spectral fit, were it white and each channel's its own.
+    does, which was trained for that. ``belief`` is the posterior of the kernel's shape, of HR pixels, ``doubt`` its spread;
+    ``noise_std`` is what both witnesses hear of noise in grey, their geometric mean.
 
     Args:
         network: given whether y has noise or was a JPEG, the network trained for that; ours by default.
@@ -66,7 +67,8 @@ class Amortised(Believed):
         # The network counts in LR pixels.
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
-        self.doubt = Doubt(belief.spread()[0, 0].item(), fit.noise_std * math.sqrt(problem.lr.shape[1]))
+        self.doubt = Doubt(belief.spread()[0, 0].item(), gaussian=True)
+        self.noise_std = said.noise_std
         smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
         self.believe(belief, problem, weight, belief.mean[0] - smaller)
 
@@ -88,7 +90,7 @@ def witnesses(
         (axes @ torch.diag_embed(values.clamp(min=0)) @ axes.mT).to(image),
         torch.zeros(1),
     )
-    numbers = len(windows) / 8, image.numel() / 1e4, 100 * noise, 100 * fit.noise_std
+    numbers = len(windows) / 8, image.numel() / 1e4, noise / fusion.NOISE_UNIT, fit.noise_std / fusion.NOISE_UNIT
     facts = image.new_tensor([[*map(math.log, numbers), fit.slope + 2.8]])
     seen = patch_features.seen(image) * (min(image.shape[-2:]) >= patch_features.SMALLEST)
     return Witnesses(scale, before, read, amortised.combined(before, told), facts, seen)

@@ -10,7 +10,7 @@ from torch import Tensor
 from kernelsr import kernels
 from kernelsr.families import KernelFamily
 from kernelsr.learner import KernelPrior
-from kernelsr.pool_likelihood import NOISE, PoolLikelihood
+from kernelsr.pool_likelihood import NOISE, TRUST, WINDOW, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
 
 
@@ -42,8 +42,8 @@ class Pool(KernelPrior):
         *,
         family: KernelFamily,
         count: int = 2000,
-        trust: float = 1.6,
-        window: int = 32,
+        trust: float = TRUST,
+        window: int = WINDOW,
     ):
         super().__init__()
         if not isinstance(count, int) or count < 1:

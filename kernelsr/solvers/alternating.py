@@ -47,7 +47,7 @@ def alternating(
     Returns:
         The last image, and the kernel after its last step or the mean of the late ones.
     """
-    _refuse(prior, restorer, steps, kernel_rest, kernel_steps)
+    _refuse(prior, restorer, steps, kernel_rest, kernel_steps, still)
     assert restorer is not None
     refuse_unfinished(restorer, steps)
     y, s, seen, first = problem.lr, problem.scale, problem.inside, int(kernel_rest * steps)
@@ -81,13 +81,17 @@ def alternating(
     return Estimate(image, kernel)
 
 
-def _refuse(prior: KernelPrior, restorer: Restorer | None, steps: int, kernel_rest: float, kernel_steps: int) -> None:
+def _refuse(
+    prior: KernelPrior, restorer: Restorer | None, steps: int, kernel_rest: float, kernel_steps: int, still: float
+) -> None:
     if steps < 1:
         raise ValueError(f"steps is {steps}; a solver needs at least one")
     if not 0 <= kernel_rest < 1:
         raise ValueError(
             f"kernel_rest is {kernel_rest}; it is the share of the steps for which the kernel rests, below 1"
         )
+    if still < 0:
+        raise ValueError(f"still is {still}; it is a share of the kernel's mass, or 0 for never")
     if kernel_steps < 1:
         raise ValueError(f"kernel_steps is {kernel_steps}; the kernel needs at least one step for each of the image")
     if restorer is None:

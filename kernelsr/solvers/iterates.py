@@ -24,10 +24,12 @@ class Late:
     def add(self, *values: Tensor) -> None:
         """The next iterate, whose tensors may be overwritten afterwards."""
         self.count += 1
+        if not (self.average and self.mean):
+            self.mean = tuple(value.clone() for value in values)
+            return
         # (p + 1) / (p + t) for the power p = 2/a - 2, multiplied by a
         share = (2 - self.average) / (2 + (self.count - 2) * self.average)
-        before = self.mean or values
-        self.mean = tuple(torch.lerp(old, new, share) for old, new in zip(before, values, strict=True))
+        self.mean = tuple(torch.lerp(old, new, share) for old, new in zip(self.mean, values, strict=True))
 
 
 class Standing:
@@ -57,4 +59,8 @@ class Standing:
         mean, before = self.total / SPAN, self.before
         self.before = mean if self.moved else None
         self._begin()
-        return before is not None and bool((mean - before).abs().sum() < 2 * self.still * mean.abs().sum())
+        return (
+            before is not None
+            and self.before is not None
+            and bool((mean - before).abs().sum() < 2 * self.still * mean.abs().sum())
+        )

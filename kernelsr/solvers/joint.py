@@ -49,8 +49,8 @@ def joint(
     Args:
         steps: image steps.
         ssim_steps: the data loss is 1 - SSIM so long, then the mean squared error; 80 in FKP, 405 in DKP.
-        still: it ends where the mean of the kernel over 20 steps, once it moves, lies nearer than this share of its mass to
-            that of the 20 before; 0: never.
+        still: it ends where the mean of the kernel over 20 steps lies nearer than this share of its mass to that of the 20
+            before, in both of which its prior moved it, after ``ssim_steps``; 0: never.
         average: the share of the steps, the last ones, over which kernel and image are averaged, the later counting more;
             0 takes the last.
         graph: replay steps as CUDA graphs: ``auto``, where device and parts allow; true, or an error; false, never.
@@ -71,6 +71,7 @@ def joint(
         )
     refuse_unfinished(restorer, steps)
     late, standing = Late(average), Standing(still)
+    learns = any(parameter.requires_grad for parameter in prior.parameters())
     device = problem.lr.device
     replay = replay_of(graph, device, prior, restorer)
     with own_stream(device):
@@ -84,7 +85,8 @@ def joint(
             on_step(Progress(step, *shown))
             _, image, kernel = shown
             late.add(image, kernel)
-            if standing.still_at(kernel, prior.duty(step) == "move"):
+            moves = learns and step >= ssim_steps and prior.duty(step) == "move"
+            if standing.still_at(kernel, moves):
                 break
         image, kernel = late.mean
         return Estimate(image, kernel)

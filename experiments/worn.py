@@ -1,0 +1,75 @@
+"""Which LR images count as noisy or as JPEGs for prior=amortised: `python -m experiments.worn CSV --photos FOLDER`.
+
+On the middles of photographs, made smaller by 1 to 3 and blurred by kernels of FKP: a row an image, level of noise, of which
+nothing is told, and quality. A few rows and columns are cut off, so that JPEG's grid may begin anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from experiments.bench import measure
+from experiments.lr_patches import middles
+from kernelsr import amortised, priors
+from kernelsr.blocks import blockiness
+from kernelsr.capture import jpeg
+from kernelsr.colours import grey
+from kernelsr.data import Scenario
+from kernelsr.files import read_table, write_table
+from kernelsr.problem import Problem
+
+LEVELS = (0, 2, 5, 10)  # 255ths
+QUALITIES = (60, 80, 90, 95)
+CUT = 3, 5  # pixels
+
+
+def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
+    network = cache(amortised.bundled)
+    with TemporaryDirectory() as folder:
+        middles(photos, Path(folder), side)
+        for scale in scales:
+            for level in LEVELS:
+                scenario = Scenario(folder, scale, rng="named", noise_std=level / 255, noise="fixed")
+                for number, case in enumerate(tqdm(scenario, desc=f"x{scale}, noise {level}", mininterval=30)):
+                    lr = case.load()[0].lr
+                    down, right = (number * step % 8 for step in CUT)
+                    for quality in (None, *QUALITIES) if level in (0, 10) else (None,):
+                        seen = (lr if quality is None else jpeg(lr, quality))[..., down:, right:].contiguous()
+                        found = priors.Amortised(Problem(seen, scale), torch.Generator(), network=network)
+                        place = {"image": case.name, "side": side, "scale": scale, "level": level}
+                        said = {"blockiness": blockiness(grey(seen)), "noise": 255 * found.noise_std}
+                        yield place | {"quality": quality or "none"} | said | {"worn": int(found.worn)} | measure.made()
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """How many images of each kind go to the network for noise and JPEG."""
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(str(row[key]) for key in ("side", "scale", "level", "quality"))].append(int(row["worn"]))
+    for (side, scale, level, quality), found in groups.items():
+        yield f"{side} px x{scale}, noise {level}, quality {quality}: {sum(found)} of {len(found)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
+    parser.add_argument("--side", type=int, default=320, help="of the photographs' middles, HR pixels")
+    parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4, 8])
+    options = parser.parse_args()
+    if options.photos:
+        write_table(options.csv, list(rows_of(options.photos, options.side, options.scales)))
+    print(*summary(read_table(options.csv)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
