@@ -74,3 +74,13 @@ def test_images_are_chosen_by_name_and_by_number() -> None:
 
     assert chosen(None, 2) == ["astronaut", "camera"]
     assert chosen(["coffee", "astronaut"], None) == ["astronaut", "coffee"]
+    with pytest.raises(SystemExit, match="none of bird"):
+        chosen(["bird"], None)
+
+
+def test_two_rows_of_one_place_are_refused(table: Path) -> None:
+    rows = read_table(table)
+    other = rows[0] | {"kernel_psnr": str(float(rows[0]["kernel_psnr"]) + 1)}
+    with pytest.raises(SystemExit, match="two rows"):
+        frontier.report([*rows, other])
+    frontier.report([*rows, rows[0]])  # the same, read twice

@@ -26,6 +26,7 @@ SETS = ("set5", "set14", "bsd100")
 EVERY = {"bsd100": 5}
 """Of a large set every so manieth image, by name: 20 of BSD100."""
 PLACE = ("image", "data", "scale", "seed", "preset", "prior")
+"""What tells rows of one table apart; with other --settings they need a table of their own."""
 ALONE = ("none", "spectral")
 """Preset and prior of the spectral fit by itself, which every preset's kernel begins at or competes with."""
 MEASURES = {"kernel_psnr": "kernel PSNR, dB", "psnr_nonblind": "image PSNR after USRNet, dB"}
@@ -35,7 +36,10 @@ Row = dict[str, Any]
 
 def cases_of(words: Sequence[str], name: str, options: argparse.Namespace) -> list[Case]:
     cases = list(scenario_of(compose_config(words)))[:: EVERY.get(name, 1)]
-    return [case for case in cases if not options.images or case.name in options.images][: options.limit]
+    found = [case for case in cases if not options.images or case.name in options.images]
+    if not found:
+        raise SystemExit(f"of {name} none of {', '.join(options.images)} is measured; leave --images out to take all")
+    return found[: options.limit]
 
 
 def rows_of(options: argparse.Namespace, have: set[tuple[str, ...]]) -> Iterator[Row]:
@@ -72,7 +76,9 @@ def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str,
     found: dict[Any, float] = {}
     for row in rows:
         if (row["preset"], row["prior"]) == (preset, prior) and scale in ("", row["scale"]):
-            found[((row["data"], row["scale"], row["image"]), int(row["seed"]))] = float(row[column])
+            place = (row["data"], row["scale"], row["image"]), int(row["seed"])
+            if found.setdefault(place, float(row[column])) != float(row[column]):
+                raise SystemExit(f"{preset} {prior} has two rows of {row['image']}, {row['data']} x{row['scale']}")
     return found
 
 
