@@ -25,7 +25,7 @@ from kernelsr.files import read_table, write_table
 from kernelsr.flags import UNLIKE
 
 OWN = "aniso"
-LIMITS = (0.0, 0.5, UNLIKE, 2.0, 3.0)
+LIMITS = (0.0, UNLIKE, 1.0, 2.0, 3.0)
 
 
 def rows_of(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
