@@ -29,6 +29,8 @@ PLACE = ("image", "data", "scale", "seed", "preset", "prior")
 """What tells rows of one table apart; with other --settings they need a table of their own."""
 ALONE = ("none", "spectral")
 """Preset and prior of the spectral fit by itself, which every preset's kernel begins at or competes with."""
+FEWEST = 3
+"""Images of a method, below which a mean says nothing."""
 SAME = 1e-3
 """dB by which a row may differ from another of the same place, by rounding."""
 MEASURES = {"kernel_psnr": "kernel PSNR, dB", "psnr_nonblind": "image PSNR after USRNet, dB"}
@@ -134,12 +136,22 @@ def compared(
 
 
 def shared(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of images that all methods have at their scale, as means over different images do not compare."""
-    having: dict[tuple[str, ...], set[tuple[str, str]]] = {}
-    for row in rows:
-        having.setdefault((row["scale"], row["data"], row["image"]), set()).add((row["preset"], row["prior"]))
-    every = {scale: set(methods([row for row in rows if row["scale"] == scale])) for scale, *_ in having}
-    return [row for row in rows if having[(row["scale"], row["data"], row["image"])] == every[row["scale"]]]
+    """The rows of images that all methods have at their scale, as means over different images do not compare.
+
+    A method of fewer than ``FEWEST`` images at a scale is left out there.
+    """
+    kept: list[dict[str, str]] = []
+    for scale in sorted({row["scale"] for row in rows}):
+        having: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for row in rows:
+            if row["scale"] == scale:
+                having.setdefault((row["preset"], row["prior"]), set()).add((row["data"], row["image"]))
+        having = {method: images for method, images in having.items() if len(images) >= FEWEST}
+        every = set.intersection(*having.values()) if having else set()
+        for row in rows:
+            known = (row["preset"], row["prior"]) in having and (row["data"], row["image"]) in every
+            kept += [row] if row["scale"] == scale and known else []
+    return kept
 
 
 def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
