@@ -58,10 +58,11 @@ def intervals(belief: Belief, rng: torch.Generator) -> Tensor:
     return variances.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=root.dtype), dim=0)
 
 
-def row(problem: Problem, kernel: Tensor, network: Network, **settings: int | None) -> dict[str, Any]:
-    """What the posterior says of one image whose kernel (1, 1, K, K) is known; ``settings`` are the prior's."""
-    given = {key: value for key, value in settings.items() if value is not None}
-    make = partial(priors.Amortised, problem, torch.Generator(), network=network, **given)
+def row(problem: Problem, kernel: Tensor, network: Network, patches: int | None = None) -> dict[str, Any]:
+    """What the posterior says of one image whose kernel (1, 1, K, K) is known, by the prior's own ``patches`` or so many."""
+    make = partial(priors.Amortised, problem, torch.Generator(), network=network)
+    if patches is not None:
+        make = partial(make, patches=patches)
     took = []
     for _ in range(4):
         began = time.perf_counter()
@@ -204,9 +205,8 @@ def main() -> None:
                 "level": options.noise,
                 "jpeg": " to ".join(map(str, options.jpeg or [])),
             }
-            found = row(problem, truth.kernel, network, patches=options.patches) | (
-                images(cfg, case, network) if cfg else {}
-            )
+            found = row(problem, truth.kernel, network, options.patches)
+            found |= images(cfg, case, network) if cfg else {}
             rows.append(place | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")

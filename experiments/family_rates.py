@@ -30,14 +30,13 @@ LIMITS = (0.0, UNLIKE, 1.0, 2.0, 3.0)
 
 def rows_of(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
-        sets: dict[str, list[str]] = {name: [] for name in options.sets}
+        sets: list[tuple[str, str, list[str]]] = [(name, name, []) for name in options.sets]
         if options.photos:
             middles(options.photos, Path(folder), options.side)
-            sets["demo"] = [f"data.folder={folder}", "data.rng=named"]
-        for name, scale, family in product(sets, options.scales, (OWN, *options.families)):
-            words = [f"data={name}_{family}", f"scale={scale}", f"data.noise_std={options.noise / 255}", *sets[name]]
+            sets.append(("photographs", "demo", [f"data.folder={folder}", "data.rng=named"]))
+        for (shown, name, more), scale, family in product(sets, options.scales, (OWN, *options.families)):
+            words = [f"data={name}_{family}", f"scale={scale}", f"data.noise_std={options.noise / 255}", *more]
             words += [f"data.jpeg=[{options.jpeg[0]},{options.jpeg[1]}]"] if options.jpeg else []
-            shown = "photographs" if sets[name] else name
             for case in tqdm(scenario_of(compose_config(words)), desc=f"{shown} x{scale} {family}", mininterval=30):
                 place = {"image": case.name, "data": shown, "family": family, "scale": scale, "level": options.noise}
                 found = {

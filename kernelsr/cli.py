@@ -14,7 +14,7 @@ from typing import Any
 
 # Spinning OpenMP threads slow small operations by orders of magnitude where another process keeps a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# NumPy's own go on spinning for 20 ms after a product, beside PyTorch's next operations; no product here needs them.
+# NumPy's own go on spinning after a product, beside PyTorch's next operations; no product here needs them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Hydra passes errors on, and main() says them in the user's words.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")

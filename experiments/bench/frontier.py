@@ -140,18 +140,18 @@ def shared(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
     A method of fewer than ``FEWEST`` images at a scale is left out there.
     """
-    kept: list[dict[str, str]] = []
-    for scale in sorted({row["scale"] for row in rows}):
-        having: dict[tuple[str, str], set[tuple[str, str]]] = {}
-        for row in rows:
-            if row["scale"] == scale:
-                having.setdefault((row["preset"], row["prior"]), set()).add((row["data"], row["image"]))
-        having = {method: images for method, images in having.items() if len(images) >= FEWEST}
-        every = set.intersection(*having.values()) if having else set()
-        for row in rows:
-            known = (row["preset"], row["prior"]) in having and (row["data"], row["image"]) in every
-            kept += [row] if row["scale"] == scale and known else []
-    return kept
+    having: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for row in rows:
+        having.setdefault((row["scale"], row["preset"], row["prior"]), set()).add((row["data"], row["image"]))
+    having = {method: images for method, images in having.items() if len(images) >= FEWEST}
+    every: dict[str, set[tuple[str, str]]] = {}
+    for (scale, *_), images in having.items():
+        every[scale] = every.get(scale, images) & images
+    return [
+        row
+        for row in rows
+        if (row["scale"], row["preset"], row["prior"]) in having and (row["data"], row["image"]) in every[row["scale"]]
+    ]
 
 
 def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
