@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from kernelsr.convolution import convolve
 from kernelsr.learner import Restorer, initialised_from
 from kernelsr.losses import hyper_laplacian
 from kernelsr.problem import Problem
@@ -28,7 +29,7 @@ class Reflected(nn.Conv2d):
         # Autocast pads in float32, which would take every bf16 image there and back.
         with torch.autocast(x.device.type, enabled=False):
             padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(padded, self.weight, self.bias, self.stride)
+        return convolve(padded, self.weight, self.bias, self.stride[0])
 
 
 class NonLocal(nn.Module):
