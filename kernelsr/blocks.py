@@ -29,17 +29,32 @@ def blockiness(image: Tensor) -> float:
     and thereby makes jumps across it, which any other grid sees as details. A direction without room for eight grids counts
     as 0.
     """
+    return sum(_strength(details) for details in _details(image)) / 2
+
+
+def grid(image: Tensor) -> tuple[int, int]:
+    """Row and column at which the blocks of an image that was a JPEG begin, less than 8 each."""
+    down, across = (details.index(min(details)) if details else 0 for details in _details(image))
+    return down, across
+
+
+def _strength(details: list[float]) -> float:
+    weakest = min(details, default=0.0)
+    return (sum(details) - weakest) / (SIDE - 1) - weakest
+
+
+def _details(image: Tensor) -> tuple[list[float], list[float]]:
+    """Down and across, how strong the details within blocks are in the mean, for each of eight beginnings; or nothing."""
     levels = 255 * image[0, 0].detach().cpu().float().numpy()
-    return float(_along_rows(levels) + _along_rows(np.ascontiguousarray(levels.T))) / 2
+    return _along_rows(np.ascontiguousarray(levels.T)), _along_rows(levels)
 
 
-def _along_rows(levels: np.ndarray) -> float:
+def _along_rows(levels: np.ndarray) -> list[float]:
+    if levels.shape[1] < 2 * SIDE - 1:
+        return []
     found = []
     for begin in range(SIDE):
         blocks = (levels.shape[1] - begin) // SIDE
-        if not blocks:
-            return 0.0
         details = levels[:, begin : begin + blocks * SIDE].reshape(-1, SIDE) @ FINE
-        found.append(np.log(details**2 + 0.25).mean(dtype=np.float64))
-    weakest = min(found)
-    return (sum(found) - weakest) / (SIDE - 1) - weakest
+        found.append(float(np.log(details**2 + 0.25).mean(dtype=np.float64)))
+    return found

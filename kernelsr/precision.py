@@ -1,4 +1,4 @@
-"""How a GPU multiplies."""
+"""How a machine multiplies."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def multiplying(*, tf32: bool = False, search: bool = False) -> Iterator[None]:
         yield
     finally:
         cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark = before
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16; one of which PyTorch does not tell counts as having them."""
+    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found.get("architecture") != "x86_64" or bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from kernelsr.convolution import convolve
 from kernelsr.learner import Restorer, initialised_from
 from kernelsr.losses import hyper_laplacian
+from kernelsr.precision import multiplies_bf16
 from kernelsr.problem import Problem
 
 
@@ -139,6 +141,12 @@ class Dip(Restorer):
             raise ValueError(f"restorer.precision is {precision!r}; choose float32, or bf16 for speed")
         self.sparsity, self.values = sparsity, problem.lr.numel()
         self.bf16 = precision == "bf16"
+        if self.bf16 and problem.lr.device.type == "cpu" and not multiplies_bf16():
+            warnings.warn(
+                "this processor has no instructions for bfloat16, which is then several times as slow as float32; leave "
+                "restorer.precision at float32",
+                stacklevel=2,
+            )
         colours = problem.lr.shape[1]
         source = rng if noise_seed is None else torch.Generator().manual_seed(noise_seed)
         noise = 0.1 * torch.rand(1, colours, *problem.hr_size, generator=source)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kernelsr import unrolled
 from kernelsr.colours import from_threes, in_threes
+from kernelsr.compression import noise_level
 from kernelsr.kernels import normalise
 from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
@@ -25,8 +26,8 @@ class Usrnet(Restorer):
 
     Args:
         network: makes the trained network; ours by default.
-        noise_std: of y on the [0, 1] scale, which decides how much the network smooths; None takes the problem's. The
-            networks were trained on 0 to 10/255 (ours) and 0 to 25/255 (the authors').
+        noise_std: of y on the [0, 1] scale, which decides how much the network smooths; None takes the problem's, and more
+            where y was a JPEG. The networks were trained on 0 to 10/255 (ours) and 0 to 25/255 (the authors').
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Usrnet(Restorer):
         noise_std: float | None = None,
     ):
         super().__init__()
-        level = problem.noise_std if noise_std is None else noise_std
+        level = noise_level(problem) if noise_std is None else noise_std
         if level < 0:
             raise ValueError(f"noise_std is {level}; it is a standard deviation on the [0, 1] scale, or null")
         self.scale, self.channels = problem.scale, problem.lr.shape[1]
