@@ -28,7 +28,7 @@ from kernelsr.files import read_table, write_table
 from kernelsr.statistics import paired_difference
 
 QUALITIES = (60, 80, 95)
-TIMES = (0, 1, 1.5, 2, 3)
+TIMES = (0, 1, 1.5, 2)
 
 
 def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
     parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
-    parser.add_argument("--side", type=int, default=320, help="of the photographs' middles, HR pixels")
+    parser.add_argument("--side", type=int, default=192, help="of the photographs' middles, HR pixels")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 4])
     options = parser.parse_args()
     if options.photos:

@@ -71,8 +71,7 @@ def compression_error(image: Tensor) -> float:
 
 
 def coefficients(image: Tensor, begin: tuple[int, int]) -> np.ndarray:
-    """Cosine coefficients (n, 8, 8) of an image's brightness, in units of the 8 bits: of blocks in which
-    nothing is clipped, where there are enough.
+    """Cosine coefficients (n, 8, 8) of an image's brightness, in grey levels: of blocks without clipped pixels, if any.
 
     Args:
         image: (1, C, h, w) in [0, 1].
@@ -103,7 +102,7 @@ def quality_of(found: np.ndarray) -> tuple[int, float]:
     told[0, 0] = False
     values = np.abs(found[:, told])
     spread = values.mean(0)
-    plain = np.exp(-values / spread) / (2 * spread)
+    plain = np.exp(-(values / spread).clip(max=600)) / (2 * spread)
     evidence = {quality: _evidence(values, spread, plain, steps_of(quality)[told]) for quality in QUALITIES}
     best = max(evidence, key=lambda quality: sum(evidence[quality]))
     return best, evidence[best][1]
@@ -135,9 +134,8 @@ def error_of(found: np.ndarray, steps: np.ndarray) -> float:
 
     def surprise(unknowns: np.ndarray) -> float:
         beyond = (half * np.exp(-unknowns @ basis)).clip(1e-6, 500)  # -log of the chance of not becoming zero
-        return float(((count - zero) * beyond - zero * np.log(-np.expm1(-beyond))).sum()) + 0.05 * float(
-            unknowns @ unknowns
-        )
+        surprises = (count - zero) * beyond - zero * np.log(-np.expm1(-beyond))
+        return float(surprises.sum() + 0.05 * unknowns @ unknowns)
 
     spread = np.exp(minimize(surprise, [3.0, -1.0, 0.0], method="L-BFGS-B").x @ basis)
     share = np.exp(-half / spread)

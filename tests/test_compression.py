@@ -1,0 +1,91 @@
+"""What JPEG left in an image: its quality, its error, and what a restorer is told of it."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import photograph, rng, true_kernel, uniform
+from PIL import Image
+from torch import Tensor
+
+from kernelsr import metrics, restorers
+from kernelsr.capture import jpeg
+from kernelsr.colours import grey
+from kernelsr.compression import WORSE, coefficients, compression_error, noise_level, quality_of, steps_of
+from kernelsr.degradation import degrade
+from kernelsr.problem import Problem
+
+IMAGE = photograph(192, torch.float32)
+
+
+@pytest.mark.parametrize("quality", [5, 49, 50, 75, 99])
+def test_the_steps_are_those_that_an_encoder_writes(quality: int) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG", quality=quality)
+    written = Image.open(file).quantization[0]  # type: ignore[attr-defined]
+    assert steps_of(quality).ravel().tolist() == list(written)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("quality", [10, 40, 60, 80, 90, 95, 98])
+def test_the_quality_is_read_off_the_image(quality: int, colour: bool) -> None:
+    compressed = jpeg(IMAGE if colour else grey(IMAGE), quality)
+    found, evidence = quality_of(coefficients(compressed, (0, 0)))
+    assert found == quality and evidence > 100
+
+
+@pytest.mark.parametrize("quality", [40, 60, 80, 90])
+def test_its_error_is_about_the_true_one(quality: int) -> None:
+    compressed = jpeg(IMAGE, quality)[..., 3:, 6:]
+    error = (grey(compressed) - grey(IMAGE)[..., 3:, 6:]).square().mean().sqrt().item()
+    assert 0.8 * error < compression_error(compressed) < 1.8 * error
+
+
+def text() -> Tensor:
+    """Black on white, mostly white, sharp."""
+    page = np.ones((96, 96), np.float32)
+    page[10:80:9, 8:70:2] = 0
+    page[12:80:9, 9:60:5] = 0
+    return torch.from_numpy(page)[None, None]
+
+
+def test_an_image_that_was_no_jpeg_has_no_such_error() -> None:
+    flat = torch.full((1, 3, 64, 64), 0.4)
+    blurred = degrade(photograph(192), true_kernel(), 2).float()
+    for image in (
+        IMAGE,
+        blurred,
+        flat,
+        text(),
+        uniform(1, 1, 64, 64),
+        0 * flat,
+        flat / flat,
+        jpeg(IMAGE, 60)[..., :24],
+    ):
+        assert compression_error(image) == 0
+
+
+def test_a_restorer_is_told_of_noise_and_of_jpeg() -> None:
+    clean = Problem(IMAGE, 2)
+    assert noise_level(clean) == 0 and noise_level(replace(clean, noise_std=0.02)) == 0.02
+    posed = replace(clean, lr=jpeg(IMAGE, 60), noise_std=0.02)
+    assert noise_level(posed) == pytest.approx(math.hypot(0.02, WORSE * compression_error(posed.lr)))
+    assert restorers.Usrnet(posed, rng()).get_buffer("level").item() == pytest.approx(noise_level(posed))
+    assert restorers.Usrnet(posed, rng(), noise_std=0.0).get_buffer("level").item() == 0
+
+
+def test_usrnet_is_better_for_it() -> None:
+    hr, kernel = photograph(192), true_kernel()
+    posed = Problem(jpeg(degrade(hr, kernel, 2).float(), 60), 2)
+    told, untold = (
+        metrics.score_image(restorers.Usrnet(posed, rng(), noise_std=level)(kernel.float()), hr, metrics.Scoring(2))[
+            "psnr"
+        ]
+        for level in (None, 0.0)
+    )
+    assert told > untold + 0.3
