@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 import kernelsr
-from kernelsr import cli, configure, priors, restorers, solvers
+from kernelsr import cli, configure, flags, priors, restorers, solvers
 from kernelsr.configure import compose_config
 from kernelsr.crops import informative_crop, informative_window
 from kernelsr.degradation import degrade
@@ -40,6 +40,47 @@ def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
     cfg = compose_config(["preset=fast", "solver=joint", "restorer=dip", "start=own", "nonblind=wiener"])
     assert cfg.solver._target_.endswith("joint") and cfg.restorer._target_.endswith("Dip")
     assert "_target_" not in cfg.start and cfg.nonblind._target_.endswith("Wiener")
+
+
+def test_refined_is_the_loop_that_was_measured_and_takes_other_priors() -> None:
+    words = ["prior=gaussian", "start=amortised", "start.weight=1e-4", "nonblind=usrnet"]
+    words += ["solver.doubt=0.2", "restorer.channels=16", "crop=192"]
+    cfg, measured = compose_config(["preset=refined"]), compose_config(words)
+    assert cfg.solver.doubt == flags.DOUBT
+    assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(measured, resolve=True)
+    cfg = compose_config(["preset=refined", "prior=fkp", "crop=null", "start.weight=0"])
+    assert cfg.prior._target_.endswith("Flow") and cfg.crop is None and cfg.start.weight == 0
+
+
+def test_refined_takes_what_is_sure_and_sends_what_is_not_through_the_loop() -> None:
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    short = ["solver.steps=2", "solver.ssim_steps=0", "prior.start=0"]
+    steps: list[list[Progress]] = [[], [], []]
+    fast = kernelsr.estimate(lr, 2, "gaussian", preset="fast")
+    assert fast.doubt is not None
+    for seen, doubt in zip(steps, (2 * fast.doubt.size, 0.5 * fast.doubt.size, 0), strict=True):
+        words = [*short, f"solver.doubt={doubt}"]
+        found = kernelsr.estimate(lr, 2, preset="refined", overrides=words, on_step=seen.append)
+        taken = len(seen) == 1
+        assert torch.equal(found.kernel, fast.kernel) == taken == (found.doubt == fast.doubt)
+        assert found.nonblind is not None
+    assert [len(seen) for seen in steps] == [1, 2, 2]
+    with pytest.raises(ValueError, match="doubt is no less than 0"):
+        kernelsr.estimate(lr, 2, preset="refined", overrides=["solver.doubt=-1"])
+
+
+def test_refined_moves_no_further_than_it_is_sure() -> None:
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    short = ["solver.steps=30", "solver.ssim_steps=0", "solver.doubt=0", "prior.start=0"]
+    free, held, fast = (
+        kernelsr.estimate(lr, 2, preset=preset, prior="gaussian", overrides=words).kernel
+        for preset, words in (
+            ("refined", [*short, "start.weight=0"]),
+            ("refined", [*short, "start.weight=0.1"]),
+            ("fast", []),
+        )
+    )
+    assert (held - fast).abs().sum() < 0.5 * (free - fast).abs().sum()
 
 
 @pytest.mark.parametrize(
