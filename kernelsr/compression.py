@@ -33,7 +33,7 @@ OUTLIERS = 0.05
 """Share of the coefficients that are anything: of blocks where the decoder had to clip."""
 SURE = 20.0
 """Nats of evidence from which on an image counts as a JPEG."""
-WORSE = 1.5
+WORSE = 2.0
 """How many times as much noise a restorer is told as JPEG's errors amount to; experiments/jpegs.py."""
 FEW = 8
 """Blocks without clipped pixels, from which on the others are left out."""
