@@ -64,7 +64,9 @@ def joint(
         Kernel and image as they entered the last loss, or the mean of the late ones.
     """
     if steps < 1 or doubt < 0:
-        raise ValueError(f"steps is {steps} and doubt {doubt}; a solver needs a step at least, and a doubt is no less than 0")
+        raise ValueError(
+            f"steps is {steps} and doubt {doubt}; a solver needs a step at least, and a doubt is no less than 0"
+        )
     if restorer is None:
         raise ValueError(
             "solver=joint compares the restorer's image with the LR image, and restorer=none makes none; choose restorer=dip"
