@@ -9,7 +9,7 @@ from scipy.fft import dctn
 from scipy.optimize import minimize
 from torch import Tensor
 
-from kernelsr.blocks import SIDE, grid
+from kernelsr.blocks import SIDE, grid, was_jpeg
 from kernelsr.colours import grey
 from kernelsr.problem import Problem
 
@@ -37,8 +37,10 @@ WORSE = 2.0
 """How many times as much noise a restorer is told as JPEG's errors amount to; experiments/jpegs.py."""
 FEW = 8
 """Blocks without clipped pixels, from which on the others are left out."""
-MOST = 1024
-"""Blocks that are looked at."""
+LOUDEST = 20 / 255
+"""The most that is told of JPEG's errors: beyond, nothing was measured."""
+MOST, ASKED = 1024, 256
+"""Blocks that are looked at, and those of them that are asked for the quality."""
 
 
 def steps_of(quality: int) -> np.ndarray:
@@ -53,16 +55,21 @@ def noise_level(problem: Problem) -> float:
 
     The errors of JPEG lie within blocks, along edges and in the colours too, and do more harm than as much noise.
     """
-    return math.hypot(problem.noise_std, WORSE * compression_error(problem.lr))
+    return math.hypot(problem.noise_std, min(WORSE * compression_error(problem.lr), LOUDEST))
 
 
 def compression_error(image: Tensor) -> float:
-    """The root mean square error that JPEG left in the brightness of an image (1, C, h, w) in [0, 1]; 0 if it was no JPEG."""
+    """The root mean square error that JPEG left in the brightness of an image (1, C, h, w) in [0, 1]; 0 if it was no JPEG.
+
+    Of an image in other than three colours it is that of its first channel, as each is compressed by itself.
+    """
     if min(image.shape[-2:]) < 4 * SIDE:
         return 0.0
+    image = image if image.shape[1] == 3 else image[:, :1]
+    brightness = grey(image)
     best, error = SURE, 0.0
     # Weak compression shows no grid, and few images are cropped once they are JPEGs.
-    for begin in {(0, 0), grid(grey(image))}:
+    for begin in {(0, 0), grid(brightness)} if was_jpeg(brightness) else {(0, 0)}:
         found = coefficients(image, begin)
         quality, evidence = quality_of(found)
         if evidence > best:
@@ -97,6 +104,9 @@ def quality_of(found: np.ndarray) -> tuple[int, float]:
     decoder rounds. Beside it how much likelier, in nats, those that did not become zero are so than never rounded: zeros
     are as well what is flat.
     """
+    # What repeats itself, stripes or a ramp, is evidence once.
+    _, distinct = np.unique(np.round(found.reshape(len(found), -1)[:, 1:]), axis=0, return_index=True)
+    found = found[np.sort(distinct)[:: -(-len(distinct) // ASKED)]]
     # The constant part is no Laplace variable, and frequencies of which nothing is left tell nothing.
     told = np.abs(found).max(0, initial=0) > 4 * ROUNDING
     told[0, 0] = False

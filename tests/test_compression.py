@@ -16,7 +16,7 @@ from torch import Tensor
 from kernelsr import metrics, restorers
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
-from kernelsr.compression import WORSE, coefficients, compression_error, noise_level, quality_of, steps_of
+from kernelsr.compression import LOUDEST, WORSE, coefficients, compression_error, noise_level, quality_of, steps_of
 from kernelsr.degradation import degrade
 from kernelsr.problem import Problem
 
@@ -54,7 +54,22 @@ def text() -> Tensor:
     return torch.from_numpy(page)[None, None]
 
 
+@pytest.mark.parametrize("quality", [60, 90])
+def test_channels_that_are_no_colours_are_read_by_themselves(quality: int) -> None:
+    image = torch.cat([IMAGE, IMAGE.flip(3)], 1)[:, :4]
+    assert compression_error(jpeg(image, quality)) == compression_error(jpeg(image[:, :1], quality)) > 0
+
+
+def repeated() -> list[Tensor]:
+    """Stripes of two widths, and a ramp: every block is like another."""
+    column = torch.arange(96)
+    stripes = [(80 + 100.0 * (column % period < period // 2)) for period in (4, 8)]
+    return [(row / 255).expand(1, 3, 96, 96) for row in (*stripes, (20 + 1.5 * column).floor())]
+
+
 def test_an_image_that_was_no_jpeg_has_no_such_error() -> None:
+    for image in repeated():
+        assert compression_error(image) == 0
     flat = torch.full((1, 3, 64, 64), 0.4)
     blurred = degrade(photograph(192), true_kernel(), 2).float()
     for image in (
@@ -76,6 +91,7 @@ def test_a_restorer_is_told_of_noise_and_of_jpeg() -> None:
     posed = replace(clean, lr=jpeg(IMAGE, 60), noise_std=0.02)
     assert noise_level(posed) == pytest.approx(math.hypot(0.02, WORSE * compression_error(posed.lr)))
     assert restorers.Usrnet(posed, rng()).get_buffer("level").item() == pytest.approx(noise_level(posed))
+    assert noise_level(Problem(jpeg(IMAGE, 12), 2)) <= LOUDEST
     assert restorers.Usrnet(posed, rng(), noise_std=0.0).get_buffer("level").item() == 0
 
 

@@ -8,7 +8,7 @@ from cases import rng
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernelsr import restorers
+from kernelsr import convolution, restorers
 from kernelsr.convolution import FEWEST, ByTaps, convolve, weight_gradient
 from kernelsr.problem import Problem
 
@@ -21,17 +21,15 @@ def on(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
 
+@pytest.mark.parametrize("block", [1, 200, 10**6])  # a row at once, some, and all
 @pytest.mark.parametrize(
     ("images", "size", "stride", "height", "width"),
-    [
-        (1, 3, 1, 37, 11),
-        (2, 3, 2, 40, 10),
-        (3, 3, 2, 9, 13),
-        (1, 1, 1, 5, 7),
-        (2, 5, 1, 20, 8),
-    ],
+    [(1, 3, 1, 37, 11), (2, 3, 2, 40, 10), (3, 3, 2, 9, 13), (1, 1, 1, 5, 7), (2, 5, 1, 20, 8)],
 )
-def test_weights_have_the_plain_gradient(images: int, size: int, stride: int, height: int, width: int) -> None:
+def test_weights_have_the_plain_gradient(
+    images: int, size: int, stride: int, height: int, width: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "BLOCK", block)
     x, weight = drawn(images, 4, height, width), drawn(6, 4, size, size).requires_grad_()
     y = F.conv2d(x, weight, stride=stride)
     slope = drawn(*y.shape)
@@ -69,11 +67,15 @@ def test_it_is_taken_where_it_is_quicker_only(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_hourglass_has_the_same_gradients_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem(torch.rand(1, 3, 40, 36, generator=rng()), 2)
-    found = []
-    for capability in ("AVX2", "AVX512"):
+    found, taken = [], []
+    apply = ByTaps.apply
+    monkeypatch.setattr(ByTaps, "apply", lambda *inputs: taken.append(1) or apply(*inputs))
+    for capability in ("AVX512", "AVX2"):
+        assert not taken
         on(monkeypatch, capability)
         dip = restorers.Dip(problem, rng(), channels=FEWEST, skip=4)
         (dip(torch.ones(1, 1, 1, 1)) - 0.3).square().mean().backward()
         found.append([parameter.grad for parameter in dip.parameters()])
-    for quick, plain in zip(*found, strict=True):
+    assert taken
+    for plain, quick in zip(*found, strict=True):
         torch.testing.assert_close(quick, plain, rtol=1e-3, atol=1e-6)

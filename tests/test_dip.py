@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -65,6 +66,19 @@ def held(dip: restorers.Dip) -> int:
 def test_recomputation_holds_half_as_much() -> None:
     posed = problem(2, 64, dtype=torch.float32)
     assert held(built(posed, checkpoint=True)) < 0.55 * held(built(posed))
+
+
+@pytest.mark.parametrize("has", ["avx512_bf16", "amx_bf16", ""])
+def test_bfloat16_without_instructions_for_it_is_warned_of(has: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False} | ({has: True} if has else {})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    posed = problem(2, 36, dtype=torch.float32)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        built(posed)
+        assert not heard
+        built(posed, precision="bf16")
+    assert [("no instructions for bfloat16" in str(warning.message)) for warning in heard] == ([] if has else [True])
 
 
 def test_bfloat16_is_inside_and_everything_else_is_as_it_was() -> None:

@@ -76,7 +76,7 @@ def joint(
             "solver=joint has nothing to learn here, for neither prior nor restorer does; choose solver=direct"
         )
     refuse_unfinished(restorer, steps)
-    if prior.doubt is not None and prior.doubt.size <= doubt:
+    if doubt and prior.doubt is not None and prior.doubt.size <= doubt:
         return direct(problem, prior, None, on_step=on_step)
     late, standing = Late(average), Standing(still)
     learns = any(parameter.requires_grad for parameter in prior.parameters())
