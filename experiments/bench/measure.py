@@ -49,13 +49,14 @@ def made() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, and what of its instructions decides the rate of bfloat16."""
+    """The processor's name, and what of its instructions decides the rates of float32 and bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    has = " with avx512_bf16" if "avx512_bf16" in fields.get("flags", "") else ""
+    flags = fields.get("flags", "avx512")
+    has = " with avx512_bf16" if "avx512_bf16" in flags else "" if "avx512" in flags else " without AVX-512"
     return fields.get("model name", platform.machine()) + has
 
 

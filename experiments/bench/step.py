@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from experiments.bench import measure, reference
-from kernelsr import priors, restorers, solvers
+from kernelsr import convolution, priors, restorers, solvers
 from kernelsr.memory import keep_freed_memory
 from kernelsr.meter import Meter
 from kernelsr.problem import Progress
@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reference, freed memory kept": {"plain": True, "kept": True},
     "float32, freed memory not kept": {},
     "float32": {"kept": True},
+    "float32, oneDNN's gradients": {"kept": True, "taps": False},
     "float32, checkpoint": {"kept": True, "checkpoint": True},
     "float32, checkpoint, freed memory not kept": {"checkpoint": True},
     "bf16": {"kept": True, "precision": "bf16"},
@@ -36,11 +37,21 @@ MOST = 10**6
 
 
 def run(
-    side: int, channels: int, steps: int, on_step: Any, *, plain: bool = False, kept: bool = False, **dip: Any
+    side: int,
+    channels: int,
+    steps: int,
+    on_step: Any,
+    *,
+    plain: bool = False,
+    kept: bool = False,
+    taps: bool = True,
+    **dip: Any,
 ) -> None:
-    """Steps of DIP-FKP as a variant makes them."""
+    """Steps of DIP-FKP as a variant makes them; without ``taps`` this process never again takes a weights' gradient by them."""
     if kept:
         keep_freed_memory()
+    if not taps:
+        convolution.FEWEST = sys.maxsize
     problem, rng = measure.blurred(side), torch.Generator().manual_seed(0)
     size: dict[str, Any] = {"channels": channels, "skip": channels // 8}
     prior, restorer = priors.Flow(problem, rng, start=0), restorers.Dip(problem, rng, **size, **dip)
