@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from experiments.bench import measure
 from experiments.calibration import Network
-from experiments.lr_patches import middles
+from experiments.middles import middles
 from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.lr_patches import middles
+from experiments.middles import middles
 from kernelsr.configure import compose_config, scenario_of
 from kernelsr.evidence import against_gaussians
 from kernelsr.files import read_table, write_table

@@ -6,7 +6,6 @@ error that is read off the LR image, and the PSNR of USRNet's image with the tru
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +17,12 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.lr_patches import middles
+from experiments.middles import command, middles
 from kernelsr import metrics
 from kernelsr.capture import jpeg
 from kernelsr.compression import compression_error
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Scenario
-from kernelsr.files import read_table, write_table
 from kernelsr.statistics import paired_difference
 
 QUALITIES = (60, 80, 95)
@@ -74,17 +72,5 @@ def scores(rows: Sequence[Mapping[str, Any]], times: float) -> dict[tuple[str, i
     return {(str(row["image"]), None): float(row[f"psnr_{times}"]) for row in rows}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("csv", type=Path)
-    parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
-    parser.add_argument("--side", type=int, default=192, help="of the photographs' middles, HR pixels")
-    parser.add_argument("--scales", nargs="*", type=int, default=[2, 4])
-    options = parser.parse_args()
-    if options.photos:
-        write_table(options.csv, list(rows_of(options.photos, options.side, options.scales)))
-    print(*summary(read_table(options.csv)), sep="\n")
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, rows_of, summary, side=192, scales=(2, 4))

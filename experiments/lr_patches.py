@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -139,18 +138,3 @@ def photographs(folder: str | Path, held_out: int) -> tuple[list[Path], list[Pat
     if len(paths) <= held_out:
         raise ValueError(f"{folder} has {len(paths)} photographs, and {held_out} are held out; set held_out")
     return paths[: len(paths) - held_out], paths[len(paths) - held_out :]
-
-
-def middles(photos: Path, folder: Path, side: int) -> Path:
-    """The middle of every third photograph, made smaller by 1 to 3, as PNGs in a folder: ``side`` pixels or what there is."""
-    for number, path in enumerate(image_files(photos)[::3]):
-        with Image.open(path) as photograph:
-            shrink = 1 + 0.5 * (number % 5)
-            small = photograph.convert("RGB").resize(
-                (int(photograph.width / shrink), int(photograph.height / shrink)), Image.Resampling.BICUBIC
-            )
-        left, top = (max(0, (length - side) // 2) for length in small.size)
-        small.crop((left, top, min(left + side, small.width), min(top + side, small.height))).save(
-            folder / f"{Path(path).stem}.png"
-        )
-    return folder

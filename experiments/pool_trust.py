@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.lr_patches import middles
+from experiments.middles import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config
 from kernelsr.data import Case, Scenario, generator

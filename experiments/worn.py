@@ -6,7 +6,6 @@ nothing is told, and quality. A few rows and columns are cut off, so that JPEG's
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -18,13 +17,12 @@ import torch
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.lr_patches import middles
+from experiments.middles import command, middles
 from kernelsr import amortised, priors
 from kernelsr.blocks import blockiness
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.data import Scenario
-from kernelsr.files import read_table, write_table
 from kernelsr.problem import Problem
 
 LEVELS = (0, 2, 5, 10)  # 255ths
@@ -59,17 +57,5 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{side} px x{scale}, noise {level}, quality {quality}: {sum(found)} of {len(found)}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("csv", type=Path)
-    parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
-    parser.add_argument("--side", type=int, default=320, help="of the photographs' middles, HR pixels")
-    parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4, 8])
-    options = parser.parse_args()
-    if options.photos:
-        write_table(options.csv, list(rows_of(options.photos, options.side, options.scales)))
-    print(*summary(read_table(options.csv)), sep="\n")
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, rows_of, summary, side=320, scales=(2, 3, 4, 8))

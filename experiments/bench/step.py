@@ -47,7 +47,7 @@ def run(
     taps: bool = True,
     **dip: Any,
 ) -> None:
-    """Steps of DIP-FKP as a variant makes them; without ``taps`` this process never again takes a weights' gradient by them."""
+    """Steps of DIP-FKP as a variant makes them; without ``taps`` this process takes weights' gradients from oneDNN."""
     if kept:
         keep_freed_memory()
     if not taps:
