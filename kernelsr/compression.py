@@ -84,17 +84,18 @@ def coefficients(image: Tensor, begin: tuple[int, int]) -> np.ndarray:
         image: (1, C, h, w) in [0, 1].
         begin: row and column of the first block.
     """
-    found = []
-    for values in (255 * grey(image)[0, 0] - 128, ((image <= 0) | (image >= 1)).any(1)[0]):
-        levels = values.detach().cpu().double().numpy()[begin[0] :, begin[1] :]
-        down, across = (length // SIDE for length in levels.shape)
-        cut = levels[: SIDE * down, : SIDE * across].reshape(down, SIDE, across, SIDE)
-        found.append(cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE))
-    blocks, clipped = found
-    whole = ~clipped.any((1, 2))
+    image = image.detach()[..., begin[0] :, begin[1] :]
+    blocks = _blocks(255 * grey(image)[0, 0] - 128)
+    whole = ~_blocks(((image <= 0) | (image >= 1)).any(1)[0]).any((1, 2))
     blocks = blocks[whole] if whole.sum() >= FEW else blocks
     chosen = np.linspace(0, len(blocks) - 1, min(len(blocks), MOST)).astype(int)
-    return dctn(blocks[chosen], axes=(1, 2), norm="ortho")
+    return dctn(blocks[chosen].astype(np.float64), axes=(1, 2), norm="ortho")
+
+
+def _blocks(values: Tensor) -> np.ndarray:
+    down, across = (length // SIDE for length in values.shape)
+    cut = values[: SIDE * down, : SIDE * across].cpu().numpy().reshape(down, SIDE, across, SIDE)
+    return cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE)
 
 
 def quality_of(found: np.ndarray) -> tuple[int, float]:
