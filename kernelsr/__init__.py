@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernelsr.configure import estimate
+    from kernelsr.estimation import estimate
     from kernelsr.problem import Estimate, Problem, Progress, Truth
 
 __version__ = "0.1.0"
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import, and `--help` needs none of it.
     if name in __all__:
         return getattr(
-            importlib.import_module("kernelsr.configure" if name == "estimate" else "kernelsr.problem"), name
+            importlib.import_module("kernelsr.estimation" if name == "estimate" else "kernelsr.problem"), name
         )
     raise AttributeError(f"module 'kernelsr' has no attribute {name!r}")

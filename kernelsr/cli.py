@@ -108,7 +108,7 @@ def _job(cfg: DictConfig) -> None:
     """One run of the command line, or one job of a sweep, in whichever process it is."""
     import torch
 
-    from kernelsr.configure import refuse_two_schedules
+    from kernelsr.composition import refuse_two_schedules
     from kernelsr.jobs import Job
     from kernelsr.runs import run
 

@@ -43,3 +43,12 @@ def explained(error: BaseException) -> str:
         choices = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
         return f"{said.splitlines()[0]} There is no such setting; choose one of {choices}."
     return f"{said}\n{cause}" if cause else said
+
+
+def refuse_two_schedules(preset: str | None, experiment: str | None) -> None:
+    """A ValueError where a preset and an experiment are both chosen: each is a schedule, and a mixture would be neither."""
+    if preset not in (None, "none") and experiment is not None:
+        raise ValueError(
+            f"preset={preset} and experiment={experiment} are two schedules; choose one of them (preset=faithful with "
+            "prior=fkp or dkp is the papers')"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,12 +19,10 @@ from kernelsr.composition import compose_config
 from kernelsr.crops import informative_crop
 from kernelsr.data import Scenario, generator, seed_for
 from kernelsr.families import mean_kernel
-from kernelsr.images import ImageSource, read_image
 from kernelsr.learner import BUILDING, KernelPrior, Restorer
 from kernelsr.metrics import BASELINE, BOUND, FLOORS, Scoring
 from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
-from kernelsr.precision import multiplying
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.restorers.realesrgan import CARRIER, RealEsrgan
 
@@ -77,7 +75,8 @@ def solve(
     """Build the parts for one problem and run them: solver, then non-blind restorer; ValueError where the loss diverged.
 
     With ``crop=`` prior, restorer and solver see the most informative window only, so that the estimate has a kernel, and the
-    non-blind restorer's image, but no image of its own.
+    non-blind restorer's image, but no image of its own. A prior that is settled where it starts is not moved: the solver then
+    is ``direct``.
 
     ``on_built`` is shown the parts of the loop once they are there.
     """
@@ -99,7 +98,11 @@ def solve(
     # A solver that draws does so by the image's name, unless a seed of its own is set.
     own = {"seed": seed_for(cfg.seed, name, "solver")} if cfg.solver.get("seed", 0) is None else {}
     with _settings_named("solver"):
-        estimate = _built("solver", cfg.solver)(problem, prior, restorer, on_step=on_step, **own)
+        solver = _built("solver", cfg.solver)
+        if prior.settled:
+            estimate = solvers.direct(problem, prior, restorer if nonblind is None else None, on_step=on_step)
+        else:
+            estimate = solver(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
     afterwards = None if nonblind is None else solvers.nonblind(whole, estimate.kernel, nonblind)
@@ -107,15 +110,6 @@ def solve(
         raise ValueError("the non-blind image is not finite; choose another nonblind=")
     image, afterwards = (None if x is None else x.cpu() for x in (None if cropped else estimate.image, afterwards))
     return Estimate(image, estimate.kernel.cpu(), afterwards, estimate.doubt)
-
-
-def refuse_two_schedules(preset: str | None, experiment: str | None) -> None:
-    """A ValueError where a preset and an experiment are both chosen: each is a schedule, and a mixture would be neither."""
-    if preset not in (None, "none") and experiment is not None:
-        raise ValueError(
-            f"preset={preset} and experiment={experiment} are two schedules; choose one of them (preset=faithful with "
-            "prior=fkp or dkp is the papers')"
-        )
 
 
 def _show_kernel(on_step: Callable[[Progress], None], progress: Progress) -> None:
@@ -194,65 +188,3 @@ def _hint(group: str, error: Exception) -> str:
 
 class SettingsError(ValueError):
     """A setting that is wrong for every image, so that no image need be tried."""
-
-
-def estimate(
-    image: ImageSource,
-    scale: int = 4,
-    prior: str | None = None,
-    restorer: str | None = None,
-    *,
-    nonblind: str | None = None,
-    start: str | None = None,
-    experiment: str | None = None,
-    preset: str | None = None,
-    steps: int | None = None,
-    kernel_size: int = 0,
-    centre: str = "fkp",
-    weights: str = "bundled",
-    seed: int = 0,
-    device: str = "auto",
-    overrides: Sequence[str] = (),
-    on_step: Callable[[Progress], None] = lambda progress: None,
-) -> Estimate:
-    """The blur kernel of one low-resolution image, and the image before it: the command line's main job, from Python.
-
-    Args:
-        image: y: a path, a NumPy array or PIL image, or a tensor (1, C, h, w) in [0, 1].
-        scale: s.
-        prior, restorer, nonblind, start, experiment, preset: the configuration's names, as on the command line; its defaults
-            where they are None.
-        steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
-        kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
-        overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.
-        on_step: called after each step with a ``Progress``.
-
-    Returns:
-        image (1, C, sh, sw) and kernel (1, 1, K, K), on the CPU; with ``nonblind``, its image too. ``image`` is None where
-        only the kernel is sought, as with ``preset="fast"``, whose image is ``nonblind``.
-
-    Raises:
-        ValueError: the image or a setting cannot be used; it says why and what to do.
-    """
-    problem = Problem(read_image(image), scale, kernel_size, centre)
-    choices: dict[str, str | int | None] = {
-        "prior": prior,
-        "restorer": restorer,
-        "nonblind": nonblind,
-        "start": start,
-        "experiment": experiment,
-        "preset": preset,
-    }
-    choices["solver.steps"] = steps
-    words = [f"{key}={value}" for key, value in choices.items() if value is not None]
-    words += [f"scale={problem.scale}", f"seed={seed}", f"device={device}", f'weights="{weights}"']
-    for word in overrides:
-        if word.startswith(("scale=", "data")):
-            raise ValueError(
-                f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre"
-            )
-    chosen = dict(word.split("=", 1) for word in [*words, *overrides] if "=" in word)
-    refuse_two_schedules(chosen.get("preset"), chosen.get("experiment"))
-    cfg = compose_config([*words, *overrides])
-    with multiplying(tf32=cfg.tf32):
-        return solve(cfg, problem, "image", on_step)

@@ -76,13 +76,15 @@ class KernelPrior(Learner):
 
     ``passes`` is how many equal degradations at x2 the whole one is thought to be: 1, unless the prior is made so
     (KernelGAN's x4 is two at x2). ``fit_lr`` is Adam's step where ``begin_at`` fits. ``holds``: as a start, it holds the
-    loop by its penalty; ``holding`` is the penalty of the start that holds this one, if one does. ``doubt`` is Estimate's.
+    loop by its penalty; ``holding`` is the penalty of the start that holds this one, if one does. ``doubt`` is Estimate's;
+    ``settled``: the start is so sure of its kernel that no loop is to move it.
     """
 
     passes: int = 1
     holds: bool = False
     holding: Callable[[Tensor], Tensor] | None = None
     doubt: Doubt | None = None
+    settled: bool = False
     fit_lr: float = 1e-2
 
     @abstractmethod
@@ -114,9 +116,10 @@ class KernelPrior(Learner):
         """The device's part, after ``prepare``. Default: silent."""
 
     def follow(self, start: KernelPrior) -> None:
-        """Begin where another prior is, in its doubt, and be held there by its penalty if it holds."""
+        """Begin where another prior is, in its doubt and settled if it is, and be held there by its penalty if it holds."""
         self.begin_at(start().detach())
         self.holding, self.doubt = start.penalty if start.holds else None, start.doubt
+        self.settled = start.settled
 
     def begin_at(self, kernel: Tensor) -> None:
         """Put the prior at a kernel (1, 1, K, K), or as near as it comes. Default: a fit of what it learns, by Adam.

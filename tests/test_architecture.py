@@ -45,7 +45,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
     {"figures", "sweep_files"},
     {"pages", "sweep_cards"},
     {"report", "sweep_report"},
-    {"abreast", "cells", "composition", "configure", "meter", "progress", "track"},
+    {"abreast", "cells", "composition", "configure", "estimation", "meter", "progress", "track"},
     {"worker"},
     {"runs"},
     {"sweeps", "launchers"},
@@ -65,9 +65,11 @@ SIDEWAYS = {
     ("results", "pictures"),
     ("tables", "results"),
     ("configure", "composition"),
+    ("estimation", "composition"),
+    ("estimation", "configure"),
 }
 UPWARDS = {
-    ("__init__", "configure"),  # `kernelsr.estimate`, imported on first use
+    ("__init__", "estimation"),  # `kernelsr.estimate`, imported on first use
 }
 BETWEEN_PARTS = {
     ("priors/amortised", "priors/spectral"),  # whose evidence may be added

@@ -44,9 +44,9 @@ def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
 
 def test_refined_is_the_loop_that_was_measured_and_takes_other_priors() -> None:
     words = ["prior=gaussian", "start=amortised", "start.weight=1e-4", "nonblind=usrnet"]
-    words += ["solver.doubt=0.2", "restorer.channels=16", "crop=192"]
+    words += ["start.settled=0.2", "restorer.channels=16", "crop=192"]
     cfg, measured = compose_config(["preset=refined"]), compose_config(words)
-    assert cfg.solver.doubt == flags.DOUBT
+    assert cfg.start.settled == flags.DOUBT
     assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(measured, resolve=True)
     cfg = compose_config(["preset=refined", "prior=fkp", "crop=null", "start.weight=0"])
     assert cfg.prior._target_.endswith("Flow") and cfg.crop is None and cfg.start.weight == 0
@@ -59,19 +59,29 @@ def test_refined_takes_what_is_sure_and_sends_what_is_not_through_the_loop() -> 
     fast = kernelsr.estimate(lr, 2, "gaussian", preset="fast")
     assert fast.doubt is not None
     for seen, doubt in zip(steps, (2 * fast.doubt.size, 0.5 * fast.doubt.size, 0), strict=True):
-        words = [*short, f"solver.doubt={doubt}"]
+        words = [*short, f"start.settled={doubt}"]
         found = kernelsr.estimate(lr, 2, preset="refined", overrides=words, on_step=seen.append)
         taken = len(seen) == 1
         assert torch.equal(found.kernel, fast.kernel) == taken == (found.doubt == fast.doubt)
         assert found.nonblind is not None
     assert [len(seen) for seen in steps] == [1, 2, 2]
-    with pytest.raises(ValueError, match="doubt is no less than 0"):
-        kernelsr.estimate(lr, 2, preset="refined", overrides=["solver.doubt=-1"])
+    with pytest.raises(ValueError, match="settled is -1"):
+        kernelsr.estimate(lr, 2, preset="refined", overrides=["start.settled=-1"])
+
+
+@pytest.mark.parametrize("words", [["solver=alternating"], ["solver=direct"], ["restorer=bicubic"], ["nonblind=none"]])
+def test_refined_goes_with_other_solvers_and_restorers(words: list[str]) -> None:
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    for settled in (0, 9):  # through the solver, and not
+        found = kernelsr.estimate(
+            lr, 2, preset="refined", overrides=[*words, "crop=null", f"start.settled={settled}", "solver.steps=2"]
+        )
+        assert found.image is not None or found.nonblind is not None
 
 
 def test_refined_moves_no_further_than_it_is_sure() -> None:
     lr = degrade(photograph(96).float(), true_kernel().float(), 2)
-    short = ["solver.steps=30", "solver.ssim_steps=0", "solver.doubt=0", "prior.start=0"]
+    short = ["solver.steps=30", "solver.ssim_steps=0", "start.settled=0", "prior.start=0"]
     free, held, fast = (
         kernelsr.estimate(lr, 2, preset=preset, prior="gaussian", overrides=words).kernel
         for preset, words in (

@@ -36,9 +36,10 @@ class Amortised(Believed):
         caution: by how many of its spreads the kernel is smaller than the posterior's mean. Too wide a kernel costs the
             image more than too narrow a one, so that the mean is not what costs least.
         weight: of the penalty that holds a loop to the belief.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
 
     Raises:
-        ValueError: no patch or too small a one, a negative weight, or a scale that the network was not trained for.
+        ValueError: no patch or too small a one, a negative weight or spread, or a scale that the network was not trained for.
     """
 
     def __init__(
@@ -51,10 +52,13 @@ class Amortised(Believed):
         side: int = 64,
         caution: float = 0.25,
         weight: float = 0.0,
+        settled: float = 0.0,
     ):
         super().__init__()
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
+        if settled < 0:
+            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
         fit = Spectral(problem, rng)
         self.worn = problem.noise_std > LOUD or was_jpeg(grey(problem.lr))
         trained = network(self.worn).to(problem.lr.device)
@@ -68,6 +72,7 @@ class Amortised(Believed):
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
         self.doubt = Doubt(belief.spread()[0, 0].item(), gaussian=True)
+        self.settled = self.doubt.size <= settled
         self.noise_std = said.noise_std
         smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
         self.believe(belief, problem, weight, belief.mean[0] - smaller)

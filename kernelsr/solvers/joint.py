@@ -13,7 +13,6 @@ from kernelsr.learner import KernelPrior, Misfit, Restorer
 from kernelsr.losses import ssim
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.replay import own_stream, replay_of
-from kernelsr.solvers.direct import direct
 from kernelsr.solvers.iterates import Late, Standing
 
 
@@ -40,7 +39,6 @@ def joint(
     ssim_steps: int = 80,
     still: float = 0.0,
     average: float = 0.0,
-    doubt: float = 0.0,
     graph: bool | str = "auto",
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Estimate:
@@ -55,18 +53,14 @@ def joint(
             before, in both of which its prior moved it, after ``ssim_steps``; 0: never.
         average: the share of the steps, the last ones, over which kernel and image are averaged, the later counting more;
             0 takes the last.
-        doubt: the loop is for kernels of whose size the prior's start is in more doubt, by the posterior's spread of its
-            logarithm; a kernel that is surer is taken as it stands, without an image. 0: for all.
         graph: replay steps as CUDA graphs: ``auto``, where device and parts allow; true, or an error; false, never.
         on_step: called after each step. What it is shown is overwritten by the next step where steps are replayed.
 
     Returns:
         Kernel and image as they entered the last loss, or the mean of the late ones.
     """
-    if steps < 1 or doubt < 0:
-        raise ValueError(
-            f"steps is {steps} and doubt {doubt}; a solver needs a step at least, and a doubt is no less than 0"
-        )
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a solver needs at least one")
     if restorer is None:
         raise ValueError(
             "solver=joint compares the restorer's image with the LR image, and restorer=none makes none; choose restorer=dip"
@@ -76,8 +70,6 @@ def joint(
             "solver=joint has nothing to learn here, for neither prior nor restorer does; choose solver=direct"
         )
     refuse_unfinished(restorer, steps)
-    if doubt and prior.doubt is not None and prior.doubt.size <= doubt:
-        return direct(problem, prior, None, on_step=on_step)
     late, standing = Late(average), Standing(still)
     learns = any(parameter.requires_grad for parameter in prior.parameters())
     device = problem.lr.device
