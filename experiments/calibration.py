@@ -13,6 +13,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ from experiments.lr_patches import photographs
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.configure import compose_config, restore
-from kernelsr.data import Case, Scenario, generator
+from kernelsr.data import Scenario
 from kernelsr.files import read_table, write_table
 from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
-from kernelsr.problem import Problem
+from kernelsr.problem import Problem, Truth
+from kernelsr.seeds import generator
 from kernelsr.statistics import Difference, paired_difference
 
 LEVEL = 0.9
@@ -93,9 +95,8 @@ def scored(name: str, found: Tensor, kernel: Tensor) -> dict[str, float]:
     }
 
 
-def images(cfg: DictConfig, case: Case, network: Network) -> dict[str, float]:
+def images(cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: Network) -> dict[str, float]:
     """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels."""
-    problem, truth = case.load()
     assert truth.kernel is not None and truth.hr is not None
     used = {
         "amortised": priors.Amortised(problem, torch.Generator(), network=network)(),
@@ -103,15 +104,16 @@ def images(cfg: DictConfig, case: Case, network: Network) -> dict[str, float]:
         "true": truth.kernel,
     }
     found = {}
-    for name, kernel in used.items():
-        image = restore(cfg, problem, kernel, case.name)
+    for prior, kernel in used.items():
+        image = restore(cfg, problem, kernel, name)
         assert image is not None
-        found[f"psnr_{name}"] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
+        found[f"psnr_{prior}"] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
     return found
 
 
 def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
     worse: dict[str, Any] = {"noise_std": options.noise / 255, "jpeg": options.jpeg and tuple(options.jpeg)}
+    worse |= {"noise": "untold"} if options.told == "heard" else {}
     for scale in options.scales:
         for name in options.sets:
             yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
+    parser.add_argument("--told", choices=("mean", "heard", "nothing"), default="mean", help="what problems have of it")
     parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--images", nargs="+", help="these alone")
@@ -198,15 +201,17 @@ def main() -> None:
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
             problem, truth = case.load()
             assert truth.kernel is not None
+            problem = replace(problem, noise_std=0.0) if options.told == "nothing" else problem
             place = {
                 "image": case.name,
                 "data": name,
                 "scale": problem.scale,
                 "level": options.noise,
+                "told": options.told,
                 "jpeg": " to ".join(map(str, options.jpeg or [])),
             }
             found = row(problem, truth.kernel, network, options.patches)
-            found |= images(cfg, case, network) if cfg else {}
+            found |= images(cfg, problem, truth, case.name, network) if cfg else {}
             rows.append(place | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")

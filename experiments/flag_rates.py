@@ -16,11 +16,11 @@ from torch import Tensor
 
 from kernelsr import kernels
 from kernelsr.configure import compose_config
-from kernelsr.data import generator
 from kernelsr.families import AnisotropicGaussian, kernel_size_of
 from kernelsr.files import write_table
 from kernelsr.flags import kernel_flags
 from kernelsr.problem import Problem
+from kernelsr.seeds import generator
 
 SCALES = (2, 3, 4, 8)
 FAMILIES = ("aniso", "iso", "iso8", "motion", "random_motion", "disk", "div2krk", "usrnet12")

@@ -16,11 +16,11 @@ from torch import Tensor
 from kernelsr import metrics, solvers
 from kernelsr.cli import version
 from kernelsr.configure import compose_config, part, scenario_of
-from kernelsr.data import generator
 from kernelsr.degradation import degrade
 from kernelsr.files import write_table
 from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
+from kernelsr.seeds import generator
 
 PRIORS = {
     "inr": ["prior.lr=3e-3"],

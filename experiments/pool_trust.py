@@ -22,8 +22,9 @@ from experiments.bench import measure
 from experiments.middles import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config
-from kernelsr.data import Case, Scenario, generator
+from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table
+from kernelsr.seeds import generator
 from kernelsr.statistics import paired_difference
 
 USUAL = (1.6, 2000)

@@ -20,9 +20,9 @@ from experiments.train_fusion import train_fusion
 from experiments.training import Training, commit
 from kernelsr import amortised, stored
 from kernelsr.beliefs import shape_of
-from kernelsr.data import seed_for
 from kernelsr.files import write_table
 from kernelsr.learner import initialised_from
+from kernelsr.seeds import seed_for
 
 WEIGHTS = (1.0, 1.0, 0.1)
 QUIETEST = 1e-4  # what black is rounded to adds nothing

@@ -21,12 +21,12 @@ from experiments.lr_patches import LrPatches, gaussians
 from experiments.training import cosine, descend
 from kernelsr.amortised import PosteriorNetwork
 from kernelsr.beliefs import shape_of
-from kernelsr.data import generator
 from kernelsr.fusion import Fusion, Witnesses, stacked
 from kernelsr.learner import initialised_from
 from kernelsr.priors import Spectral
 from kernelsr.priors.amortised import witnesses
 from kernelsr.problem import Problem, fkp_kernel_size
+from kernelsr.seeds import generator
 
 NINETY = 6.251  # of chi-squared with three degrees of freedom
 BATCH = 64

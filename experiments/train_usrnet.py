@@ -23,12 +23,13 @@ from tqdm import tqdm
 from experiments.patches import Patches
 from experiments.training import commit, descend, follow, trapezium
 from kernelsr import metrics, unrolled
-from kernelsr.data import Scenario, seed_for
+from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
 from kernelsr.problem import Problem
 from kernelsr.restorers import Usrnet
+from kernelsr.seeds import seed_for
 
 STAGES = ("denoising", "restoring")
 PLACES = ("photos", "out", "results")  # where things lay on the machine that trained is nobody's business

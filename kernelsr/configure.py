@@ -17,7 +17,7 @@ from torch import Tensor
 from kernelsr import solvers
 from kernelsr.composition import compose_config
 from kernelsr.crops import informative_crop
-from kernelsr.data import Scenario, generator, seed_for
+from kernelsr.data import Scenario
 from kernelsr.families import mean_kernel
 from kernelsr.learner import BUILDING, KernelPrior, Restorer
 from kernelsr.metrics import BASELINE, BOUND, FLOORS, Scoring
@@ -25,6 +25,7 @@ from kernelsr.ncnn_models import available
 from kernelsr.official import find_image_set
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.restorers.realesrgan import CARRIER, RealEsrgan
+from kernelsr.seeds import generator, seed_for
 
 
 def device_of(name: str) -> torch.device:

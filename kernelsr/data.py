@@ -1,4 +1,4 @@
-"""Scenarios: images x family x scale x noise, and the seeds from names that make them independent of order.
+"""Scenarios: images x family x scale x noise, whatever the order.
 
 ``legacy`` draws retrace the FKP protocol's released generator to the byte; ``named`` draws depend on nothing but the
 seed and the image's name.
@@ -6,7 +6,6 @@ seed and the image's name.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,20 +22,11 @@ from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, KernelFamily, kernel_size_of
 from kernelsr.images import digest, image_size, images_by_name, read_image
 from kernelsr.legacy import LegacyDraws, LegacySequence
+from kernelsr.noise import heard
 from kernelsr.problem import Problem, Truth
+from kernelsr.seeds import generator
 
 FAMILIES: dict[str, type[AnisotropicGaussian]] = {"aniso": AnisotropicGaussian, "iso": IsotropicGaussian}
-
-
-def seed_for(seed: int, *names: str) -> int:
-    """A seed from a seed and names, the same on every machine, so that results never depend on order or parallelism."""
-    digest = hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def generator(seed: int, *names: str) -> torch.Generator:
-    """A CPU generator seeded by ``seed_for``: draw there, then move, so that every device sees the same numbers."""
-    return torch.Generator().manual_seed(seed_for(seed, *names))
 
 
 @dataclass(frozen=True)
@@ -76,9 +66,10 @@ class Scenario:
         kernel_size: K; where it is None, the family's own where it has one, else FKP's rule.
         centre: the convention of the kernels' centre of mass, ``fkp`` or ``aligned``.
         seed: of the degradation, not of the estimator; 1 in the papers.
-        noise_std: level of the image noise on the [0, 1] scale.
+        noise_std: level of the image noise on the [0, 1] scale; None adds none and tells nothing.
         noise: ``drawn``, each image draws its sigma from U(0, level) as in the papers and the problem is told the mean,
-            level / 2, never the draw; or ``fixed``, every sigma is the level, and the problem is told.
+            level / 2, never the draw; ``untold``, the same, and the problem has what is ``heard`` of it; or ``fixed``,
+            every sigma is the level, and the problem is told.
         jpeg: quality of a JPEG compression after the noise, a number or a range (low, high) to draw from; it takes the
             place of ``quantise``.
         rng: ``legacy``, the papers' draws (see ``LegacyDraws``), or ``named``, draws by image name.
@@ -98,7 +89,7 @@ class Scenario:
     kernel_size: int | None = None
     centre: str = "fkp"
     seed: int = 1
-    noise_std: float = 0.0
+    noise_std: float | None = 0.0
     noise: str = "drawn"
     jpeg: int | tuple[int, int] | None = None
     rng: str = "legacy"
@@ -121,9 +112,11 @@ class Scenario:
             raise ValueError(
                 f"the papers have no legacy draws of {type(drawn).__name__}; set rng=named (data.rng=named)"
             )
-        if self.noise not in ("drawn", "fixed"):
-            raise ValueError(f"noise is {self.noise!r}; choose drawn (sigma from U(0, noise_std)) or fixed (noise_std)")
-        if not isinstance(self.noise_std, (int, float)) or not 0 <= self.noise_std <= 1:
+        if self.noise not in ("drawn", "untold", "fixed"):
+            raise ValueError(
+                f"noise is {self.noise!r}; choose drawn or untold (from U(0, noise_std)), or fixed (noise_std)"
+            )
+        if self.noise_std is not None and not (isinstance(self.noise_std, (int, float)) and 0 <= self.noise_std <= 1):
             raise ValueError(
                 f"noise_std is {self.noise_std!r}; it is on the [0, 1] scale (the papers use 10/255 = 0.039)"
             )
@@ -158,8 +151,9 @@ class Scenario:
         lr, kernel = self._degraded(name, hr)
         if self.window is not None:
             lr, hr = central_window(lr, hr, self.window, self.scale)
-        told = self.noise_std if self.noise == "fixed" else self.noise_std / 2
-        return self._problem(lr, 0.0 if self.degradation else told, name), Truth(hr=hr, kernel=kernel)
+        told = self._level if self.noise == "fixed" else self._level / 2
+        unknown = self.degradation or self.noise == "untold" or self.noise_std is None
+        return self._problem(lr, None if unknown else told, name), Truth(hr=hr, kernel=kernel)
 
     def source(self, name: str) -> list[object]:
         """An image's name and file, and in the papers' draws the LR sizes of the images before it, as plain data."""
@@ -202,23 +196,24 @@ class Scenario:
         kernel = self._family(1, blank, generator(self.seed, name, "kernel"))
         rng = generator(self.seed, name, "noise")
         share = torch.rand((), generator=rng)
-        sigma = self.noise_std if self.noise == "fixed" else self.noise_std * share
+        sigma = self._level if self.noise == "fixed" else self._level * share
         return kernel, sigma * torch.randn(1, hr.shape[1], *lr_size, generator=rng)
 
     @cached_property
     def _legacy(self) -> LegacySequence:
         assert isinstance(self._family, AnisotropicGaussian)
         size, rng, fixed = self._size, np.random.RandomState(self.seed), self.noise == "fixed"
-        draws = LegacyDraws(self._family, self.scale, size, self.centre, self.noise_std, rng, fixed)
+        draws = LegacyDraws(self._family, self.scale, size, self.centre, self._level, rng, fixed)
         return LegacySequence(draws, list(self._files), self._lr_size)
 
     def _lr_size(self, name: str) -> tuple[int, int]:
         height, width = self._cropped(image_size(self._files[name]), name)
         return height // self.scale, width // self.scale
 
-    def _problem(self, lr: Tensor, noise_std: float, name: str) -> Problem:
+    def _problem(self, lr: Tensor, noise_std: float | None, name: str) -> Problem:
+        told = heard(lr) if noise_std is None else noise_std
         try:
-            return Problem(lr, self.scale, self._size, self.centre, noise_std)
+            return Problem(lr, self.scale, self._size, self.centre, told)
         except ValueError as error:
             raise ValueError(f"{self._files[name]}: {error}") from error
 
@@ -231,6 +226,10 @@ class Scenario:
                 f"use a larger image or set data.crop={self.scale}"
             )
         return height, width
+
+    @property
+    def _level(self) -> float:
+        return self.noise_std or 0.0
 
     @cached_property
     def _size(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from kernelsr.composition import compose_config, refuse_two_schedules
 from kernelsr.configure import solve
 from kernelsr.images import ImageSource, read_image
+from kernelsr.noise import heard
 from kernelsr.precision import multiplying
 from kernelsr.problem import Estimate, Problem, Progress
 
@@ -24,6 +25,7 @@ def estimate(
     steps: int | None = None,
     kernel_size: int = 0,
     centre: str = "fkp",
+    noise_std: float | None = None,
     weights: str = "bundled",
     seed: int = 0,
     device: str = "auto",
@@ -39,6 +41,7 @@ def estimate(
             where they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
+        noise_std: of y's noise, on the [0, 1] scale; None takes what is heard in y's colours (kernelsr/noise.py).
         overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.
         on_step: called after each step with a ``Progress``.
 
@@ -49,7 +52,8 @@ def estimate(
     Raises:
         ValueError: the image or a setting cannot be used; it says why and what to do.
     """
-    problem = Problem(read_image(image), scale, kernel_size, centre)
+    lr = read_image(image)
+    problem = Problem(lr, scale, kernel_size, centre, heard(lr) if noise_std is None else noise_std)
     choices: dict[str, str | int | None] = {
         "prior": prior,
         "restorer": restorer,

@@ -32,13 +32,14 @@ import matplotlib.pyplot as plt
 import torch
 
 from kernelsr import Problem, Truth, flows, metrics
-from kernelsr.data import floor_to_8_bits, generator
+from kernelsr.data import floor_to_8_bits
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, gaussian_kernel, mean_kernel
 from kernelsr.images import read_image
 from kernelsr.official import find_image_set
 from kernelsr.priors import Dynamic, Flow, Softmax
 from kernelsr.restorers import Bicubic, Dip
+from kernelsr.seeds import generator
 from kernelsr.solvers import joint
 
 

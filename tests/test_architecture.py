@@ -28,6 +28,8 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
         "precision",
         "blocks",
         "convolution",
+        "noise",
+        "seeds",
     },
     {"degradation", "second_order", "enlarge", "crops", "jobs", "symmetries", "patch_features", "compression"},
     {"families", "quadratic"},

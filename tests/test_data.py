@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from kernelsr import data, images, kernels
-from kernelsr.data import Scenario, floor_to_8_bits, generator, seed_for
+from kernelsr.data import Scenario, floor_to_8_bits
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, IsotropicGaussian, gaussian_kernel, variance_range
 from kernelsr.images import image_files, image_size, read_image
 from kernelsr.legacy import LegacyDraws
 from kernelsr.official import find_image_set
 from kernelsr.pictures import as_8bit
+from kernelsr.seeds import generator, seed_for
 
 GOLDEN = Path(__file__).parent / "golden"
 PHOTOS = Path(images.__file__).parent / "photos"

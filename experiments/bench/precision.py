@@ -18,11 +18,12 @@ from scipy import stats
 
 from experiments.bench import measure
 from kernelsr import metrics, priors, restorers, solvers
-from kernelsr.data import Scenario, generator
+from kernelsr.data import Scenario
 from kernelsr.files import read_table
 from kernelsr.memory import keep_freed_memory
 from kernelsr.official import find_image_set
 from kernelsr.problem import Problem, Truth
+from kernelsr.seeds import generator
 
 WAYS: dict[str, tuple[int, dict[str, str]]] = {
     "float32": (2, {}),

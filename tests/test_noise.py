@@ -1,0 +1,146 @@
+"""Noise is heard in the colours of an image, as loud as it is, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import photograph, rng, true_kernel
+from PIL import Image
+from scipy.fft import idctn
+from scipy.stats import chi2
+from torch import Tensor
+
+import kernelsr
+from kernelsr import families, noise
+from kernelsr.capture import floor_to_8_bits, jpeg
+from kernelsr.configure import compose_config, scenario_of
+from kernelsr.data import Scenario
+from kernelsr.degradation import degrade
+from kernelsr.problem import Problem
+
+
+def blurred(scale: int = 2, size: int = 192) -> Tensor:
+    return degrade(photograph(size).float(), true_kernel().float(), scale)
+
+
+def with_noise(level: float, image: Tensor, seed: int = 0) -> Tensor:
+    drawn = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
+    return floor_to_8_bits(image + level / 255 * drawn)
+
+
+@pytest.mark.parametrize("level", [1.5, 3.0, 10.0, 25.0])
+def test_noise_is_heard_as_loud_as_it_is(level: float) -> None:
+    image = blurred().clamp(0.3, 0.7)  # so that 25/255 is not clipped
+    assert 255 * noise.heard(with_noise(level, image)) == pytest.approx(level, rel=0.12)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_nothing_is_heard_in_a_clean_photograph(scale: int) -> None:
+    kernel = families.AnisotropicGaussian()(1, Problem(torch.zeros(1, 1, 64, 64), scale), rng())
+    assert noise.heard(floor_to_8_bits(degrade(photograph().float(), kernel.float(), scale))) == 0
+
+
+@pytest.mark.parametrize("quality", [60, 80, 95])
+def test_the_errors_of_jpeg_are_not_taken_for_it(quality: int) -> None:
+    assert noise.heard(jpeg(blurred(), quality)) == 0
+
+
+def test_details_that_all_channels_have_are_none() -> None:
+    assert noise.heard(floor_to_8_bits(0.5 + 0.1 * torch.randn(1, 1, 96, 96).expand(-1, 3, -1, -1))) == 0
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_other_images_than_colour_ones_are_not_listened_to(channels: int) -> None:
+    assert noise.heard(torch.rand(1, channels, 64, 64)) == 0
+
+
+def test_nor_are_tiny_ones() -> None:
+    assert noise.heard(torch.rand(1, 3, 15, 200)) == 0
+    assert noise.heard(torch.rand(1, 3, 16, 16)) > 0
+
+
+def test_a_channel_that_is_quiet_says_how_loud_the_quietest_difference_is() -> None:
+    # Chroma that is loud in one difference of colours only is chroma: R - B has it, R - 2 G + B has none.
+    image = blurred()
+    colour = torch.randn(1, 1, *image.shape[2:], generator=torch.Generator().manual_seed(0)) / 20
+    assert noise.heard(floor_to_8_bits(image + torch.cat([colour, 0 * colour, -colour], 1))) == 0
+
+
+def test_what_is_clipped_does_not_hide_it() -> None:
+    image = 0.5 * torch.ones(1, 3, 96, 96)
+    image[..., 30:] = 2.0
+    assert 255 * noise.heard(with_noise(5, image).clamp(0, 1)) == pytest.approx(5, rel=0.12)
+    assert noise.heard(with_noise(5, torch.full((1, 3, 96, 96), 2.0))) == 0
+
+
+def test_its_waves_are_those_of_the_cosine_transform_and_its_share_chi_squareds() -> None:
+    waves = []
+    for i, j in np.ndindex(8, 8):
+        if i + j >= 11:
+            one = np.zeros((8, 8))
+            one[i, j] = 1
+            waves.append(idctn(one, norm="ortho"))
+    np.testing.assert_allclose(noise.finest_waves().numpy(), waves, atol=1e-12)
+    assert chi2.ppf(noise.QUIETEST, len(waves)) / len(waves) == pytest.approx(noise.SHARE, abs=1e-4)
+
+
+def test_it_is_the_same_in_any_precision_and_orientation() -> None:
+    image = with_noise(4, blurred())
+    heard = noise.heard(image)
+    assert noise.heard(image.double()) == pytest.approx(heard, rel=1e-5)
+    assert noise.heard(image.mT) == pytest.approx(heard, rel=1e-5)
+    assert noise.heard(image.flip(1)) == pytest.approx(heard, rel=1e-5)
+
+
+def test_an_image_from_python_is_listened_to_unless_its_noise_is_told() -> None:
+    lr = with_noise(6, blurred())
+    heard = noise.heard(lr)
+
+    def restored(noise_std: float | None) -> Tensor:
+        found = kernelsr.estimate(lr, 2, "spectral", "none", nonblind="usrnet", noise_std=noise_std).nonblind
+        assert found is not None
+        return found
+
+    assert torch.equal(restored(None), restored(heard)) and not torch.equal(restored(None), restored(0.0))
+    hr = photograph().float()
+    errors = [(restored(told) - hr).square().mean().item() for told in (None, 0.0)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize("draws", ["legacy", "named"])
+def test_of_untold_noise_the_problem_has_what_is_heard_and_all_else_is_as_drawn(draws: str) -> None:
+    photos = files("kernelsr") / "photos"
+    drawn = Scenario(str(photos), 2, noise_std=0.06, rng=draws)
+    untold = replace(drawn, noise="untold")
+    heard = []
+    for case in untold:
+        problem, truth = case.load()
+        told, same = drawn.load(case.name)
+        assert torch.equal(problem.lr, told.lr) and torch.equal(truth.kernel, same.kernel)
+        assert told.noise_std == 0.03
+        if problem.lr.shape[1] == 1:
+            assert problem.noise_std == 0
+            continue
+        sigma = (problem.lr - degrade(truth.hr, truth.kernel.float(), 2)).std().item()
+        assert problem.noise_std == (pytest.approx(sigma, rel=0.15) if sigma > 0.01 else noise.heard(problem.lr))
+        heard.append(problem.noise_std)
+    assert len(set(heard)) > 2
+
+
+def test_real_images_and_those_of_an_unknown_degradation_are_listened_to(tmp_path: Path) -> None:
+    lr = with_noise(5, blurred())
+    Image.fromarray((255 * lr[0]).round().byte().permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
+    words = ["data=real", f"data.folder={tmp_path}", "scale=2"]
+    heard = scenario_of(compose_config(words)).load("a")[0].noise_std
+    assert 255 * heard == pytest.approx(5, rel=0.12)
+    assert scenario_of(compose_config([*words, "data.noise_std=0"])).load("a")[0].noise_std == 0
+    told = Scenario(tmp_path, 2, degradation=lambda hr, scale, rng: hr[..., ::2, ::2], rng="named", centre="aligned")
+    problem = told.load("a")[0]
+    assert problem.noise_std == noise.heard(problem.lr) > 0
+    # Nothing is added, and nothing told.
+    assert Scenario(tmp_path, 2, noise_std=None).load("a")[0].noise_std == 0
