@@ -41,7 +41,7 @@ def estimate(
             where they are None.
         steps: of the solver; the configuration's where it is None (a reduced budget, or the experiment's full schedule).
         kernel_size, centre: K (0: FKP's rule) and the convention of the kernel's centre.
-        noise_std: of y's noise, on the [0, 1] scale; None takes what is heard in y's colours (kernelsr/noise.py).
+        noise_std: of y's noise, on the [0, 1] scale; None takes what is heard in y (kernelsr/noise.py).
         overrides: further settings of prior, restorer and solver, as on the command line: ``["prior.lr=0.1"]``.
         on_step: called after each step with a ``Progress``.
 

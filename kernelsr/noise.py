@@ -1,4 +1,4 @@
-"""White noise that is heard in an image's colours."""
+"""White noise that is heard in an image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from torch.nn.functional import conv2d
 
 LEAST = 1 / 255
 """Standard deviation from which on noise counts as heard; rounding to 8 bits alone is 0.29/255. experiments/noises.py."""
-SIDE, STRIDE, FINEST = 8, 4, 11
-"""Blocks of 8x8 pixels, and the frequencies (i, j) of their cosine transform that are listened to, those of i + j >= 11."""
-QUIETEST, SHARE = 0.1, 0.4865
-"""Of the blocks the quantile of whose power is taken, and the share of the noise's variance that it is: the same quantile of
-chi squared with 10 degrees of freedom, over 10."""
+SIDE, STRIDE = 8, 4
+"""Of the blocks whose waves are listened to: sides, and how far one is from the next."""
+FINEST, FINE = (11, 15), (8, 10)
+"""The waves (i, j) of a block's cosine transform in which noise is heard, 11 <= i + j < 15, and coarser ones beside them."""
+QUIETEST, SHARES = 0.1, (0.4865, 0.5417)
+"""Of the blocks the quantile of whose power is taken, and the share of the noise's variance that it is among the finest and
+the fine waves: that quantile of chi squared with 10 and 13 degrees of freedom, over these."""
+FLAT = 1.3
+"""How much louder the fine waves are than the finest, at most, where it is noise: that is white, and details are not."""
 FEW = 16
 """Blocks without clipped pixels, from which on the others are left out."""
 
@@ -22,31 +26,42 @@ FEW = 16
 def heard(image: Tensor) -> float:
     """The standard deviation of white noise in each channel of an image (1, C, h, w) in [0, 1]; 0 where none is heard.
 
-    The channels of a photograph have their details in common, and those of noise nothing: what is left of the finest
-    details in the differences of colours, where the image is quietest, is noise. Images in other than three colours
-    are not listened to, nor is grey in three equal channels, nor what is no larger than a few blocks.
+    The channels of a photograph have their details in common, those of noise nothing: what is left of the finest details
+    in the differences of colours, where the image is quietest, is noise. Other images than those of three colours are
+    listened to channel by channel; the quietest says how loud it is.
     """
-    height, width = image.shape[-2:]
-    if image.shape[1] != 3 or min(height, width) < 2 * SIDE:
+    if min(image.shape[-2:]) < 2 * SIDE:
         return 0.0
-    image = image.detach()
-    differences = image.new_tensor([[1, 0, -1], [1, -2, 1]]) / image.new_tensor([[2.0], [6.0]]).sqrt()
-    colours = torch.einsum("dc,nchw->dnhw", differences, image)
-    waves = finest_waves().to(image)
-    # The whole image with each wave, a row and a column of blocks every half block.
-    power = conv2d(colours, waves[:, None], stride=STRIDE).square().mean(1).flatten(1)
     clipped = ((image <= 0) | (image >= 1)).any(1, keepdim=True).to(image)
-    whole = conv2d(clipped, torch.ones_like(waves[:1, None]), stride=STRIDE).flatten() == 0
-    power = power[:, whole] if whole.sum() >= FEW else power
-    # torch.quantile bears no more than 16 million numbers; the tenth of them is one of them.
-    lowest = power.kthvalue(1 + int(QUIETEST * (power.shape[1] - 1)), dim=1).values
-    found = math.sqrt(lowest.min().item() / SHARE)
-    return found if found > LEAST else 0.0
+    whole = conv2d(clipped, torch.ones(1, 1, SIDE, SIDE).to(image), stride=STRIDE).flatten() == 0
+    whole = whole if whole.sum() >= FEW else torch.ones_like(whole)
+    parts = _differences(image.detach()).transpose(0, 1)
+    finest, fine = (
+        _quietest(parts, waves(*band), whole) / share for band, share in zip((FINEST, FINE), SHARES, strict=True)
+    )
+    least = finest.argmin()
+    found = math.sqrt(finest[least].item())
+    return found if found > LEAST and fine[least] < FLAT**2 * finest[least] else 0.0
 
 
-def finest_waves() -> Tensor:
-    """The waves (10, 8, 8) of the orthonormal cosine transform that change the fastest."""
+def _differences(image: Tensor) -> Tensor:
+    """What is listened to: two differences of three colours, each with the noise of one; all channels of another image."""
+    if image.shape[1] != 3:
+        return image
+    weights = image.new_tensor([[1, 0, -1], [1, -2, 1]]) / image.new_tensor([[2.0], [6.0]]).sqrt()
+    differences = torch.einsum("dc,nchw->ndhw", weights, image)
+    return differences if differences.abs().max() > 1e-6 else image[:, :1]  # grey, in three equal channels
+
+
+def _quietest(parts: Tensor, waves: Tensor, whole: Tensor) -> Tensor:
+    """The power (C,) that ``waves`` (n, 8, 8) have in the quietest of the ``whole`` blocks of each part (C, 1, h, w)."""
+    power = conv2d(parts, waves[:, None].to(parts), stride=STRIDE).square().mean(1).flatten(1)[:, whole]
+    return power.kthvalue(1 + int(QUIETEST * (power.shape[1] - 1)), dim=1).values
+
+
+def waves(low: int, high: int) -> Tensor:
+    """The waves (n, 8, 8) of the orthonormal cosine transform with low <= i + j < high; ``low`` is 8 at least."""
     index = torch.arange(SIDE, dtype=torch.float64)
-    waves = (math.pi / SIDE * index[:, None] * (index + 0.5)).cos() * math.sqrt(2 / SIDE)
-    both = torch.einsum("iy,jx->ijyx", waves, waves)
-    return both[index[:, None] + index >= FINEST]
+    along = (math.pi / SIDE * index[:, None] * (index + 0.5)).cos() * math.sqrt(2 / SIDE)
+    sums = index[:, None] + index
+    return torch.einsum("iy,jx->ijyx", along, along)[(sums >= low) & (sums < high)]

@@ -1,4 +1,4 @@
-"""Noise is heard in the colours of an image, as loud as it is, and nowhere else."""
+"""Noise is heard in an image as loud as it is, and nowhere else."""
 
 from __future__ import annotations
 
@@ -50,18 +50,35 @@ def test_the_errors_of_jpeg_are_not_taken_for_it(quality: int) -> None:
     assert noise.heard(jpeg(blurred(), quality)) == 0
 
 
-def test_details_that_all_channels_have_are_none() -> None:
-    assert noise.heard(floor_to_8_bits(0.5 + 0.1 * torch.randn(1, 1, 96, 96).expand(-1, 3, -1, -1))) == 0
+def test_details_that_all_channels_of_a_photograph_have_are_none() -> None:
+    image = blurred()
+    common = torch.randn(1, 1, *image.shape[2:], generator=rng()) / 20
+    assert noise.heard(floor_to_8_bits(image + common)) == 0
+    assert noise.heard(floor_to_8_bits(image[:, :1] + common)) > 0.04
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
-def test_other_images_than_colour_ones_are_not_listened_to(channels: int) -> None:
-    assert noise.heard(torch.rand(1, channels, 64, 64)) == 0
+def test_it_is_heard_in_any_number_of_channels(channels: int) -> None:
+    image = with_noise(5, blurred()[:, [0, 1, 2, 0, 1, 2, 0][:channels]])
+    assert 255 * noise.heard(image) == pytest.approx(5, rel=0.2)
+    assert noise.heard(floor_to_8_bits(blurred()[:, :1]).expand(-1, channels, -1, -1)) == 0
 
 
-def test_nor_are_tiny_ones() -> None:
+def test_grey_in_three_equal_channels_is_heard_as_grey() -> None:
+    image = with_noise(5, blurred()[:, :1])
+    assert noise.heard(image.expand(-1, 3, -1, -1)) == noise.heard(image) > 0
+
+
+def test_details_are_not_flat() -> None:
+    # Louder the coarser they are, if loud in the finest waves too, as of a photograph that was made small without a filter.
+    image = floor_to_8_bits(photograph().float()[:, :1, ::8, ::8])
+    finest = noise._quietest(image, noise.waves(*noise.FINEST), torch.ones(25, dtype=torch.bool)) / noise.SHARES[0]
+    assert finest.sqrt() > noise.LEAST
+    assert noise.heard(image) == 0
+
+
+def test_tiny_images_say_nothing() -> None:
     assert noise.heard(torch.rand(1, 3, 15, 200)) == 0
-    assert noise.heard(torch.rand(1, 3, 16, 16)) > 0
 
 
 def test_a_channel_that_is_quiet_says_how_loud_the_quietest_difference_is() -> None:
@@ -79,14 +96,15 @@ def test_what_is_clipped_does_not_hide_it() -> None:
 
 
 def test_its_waves_are_those_of_the_cosine_transform_and_its_share_chi_squareds() -> None:
-    waves = []
-    for i, j in np.ndindex(8, 8):
-        if i + j >= 11:
-            one = np.zeros((8, 8))
-            one[i, j] = 1
-            waves.append(idctn(one, norm="ortho"))
-    np.testing.assert_allclose(noise.finest_waves().numpy(), waves, atol=1e-12)
-    assert chi2.ppf(noise.QUIETEST, len(waves)) / len(waves) == pytest.approx(noise.SHARE, abs=1e-4)
+    for band, share in zip((noise.FINEST, noise.FINE), noise.SHARES, strict=True):
+        waves = []
+        for i, j in np.ndindex(8, 8):
+            if band[0] <= i + j < band[1]:
+                one = np.zeros((8, 8))
+                one[i, j] = 1
+                waves.append(idctn(one, norm="ortho"))
+        np.testing.assert_allclose(noise.waves(*band).numpy(), waves, atol=1e-12)
+        assert chi2.ppf(noise.QUIETEST, len(waves)) / len(waves) == pytest.approx(share, abs=1e-4)
 
 
 def test_it_is_the_same_in_any_precision_and_orientation() -> None:
@@ -123,11 +141,8 @@ def test_of_untold_noise_the_problem_has_what_is_heard_and_all_else_is_as_drawn(
         told, same = drawn.load(case.name)
         assert torch.equal(problem.lr, told.lr) and torch.equal(truth.kernel, same.kernel)
         assert told.noise_std == 0.03
-        if problem.lr.shape[1] == 1:
-            assert problem.noise_std == 0
-            continue
         sigma = (problem.lr - degrade(truth.hr, truth.kernel.float(), 2)).std().item()
-        assert problem.noise_std == (pytest.approx(sigma, rel=0.15) if sigma > 0.01 else noise.heard(problem.lr))
+        assert problem.noise_std == (pytest.approx(sigma, rel=0.2) if sigma > 0.01 else noise.heard(problem.lr))
         heard.append(problem.noise_std)
     assert len(set(heard)) > 2
 
