@@ -22,6 +22,8 @@ from tqdm import tqdm
 from experiments.bench import measure
 from experiments.middles import command, middles
 from kernelsr import amortised, metrics, priors
+from kernelsr.capture import floor_to_8_bits
+from kernelsr.colours import grey
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
 from kernelsr.noise import heard
@@ -52,7 +54,8 @@ def scored(case: Case) -> dict[str, float]:
         noise_std: of_told(replace(problem, noise_std=noise_std), truth, case.name) for noise_std in set(told.values())
     }
     row = {f"{score}_{name}": scores[noise_std][score] for name, noise_std in told.items() for score in SCORES}
-    return {"heard": 255 * told["heard"]} | row
+    alone = heard(floor_to_8_bits(grey(problem.lr)))
+    return {"heard": 255 * told["heard"], "heard_in_grey": 255 * alone} | row
 
 
 def of_told(problem: Problem, truth: Truth, name: str) -> dict[str, float]:
@@ -74,7 +77,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for (scale, level), group in groups.items():
         levels = [float(row["heard"]) for row in group]
         line = f"x{scale}, {level}/255: heard in {sum(value > 0 for value in levels)} of {len(group)}, in the median "
-        line += f"{statistics.median(levels):.2f}/255"
+        line += (
+            f"{statistics.median(levels):.2f}/255, in grey in {sum(float(row['heard_in_grey']) > 0 for row in group)}"
+        )
         for name, words in SCORES.items():
             for told in TOLD[1:]:
                 found = paired_difference(column(group, f"{name}_{told}"), column(group, f"{name}_nothing"))

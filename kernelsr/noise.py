@@ -17,8 +17,9 @@ FINEST, FINE = (11, 15), (8, 10)
 QUIETEST, SHARES = 0.1, (0.4865, 0.5417)
 """Of the blocks the quantile of whose power is taken, and the share of the noise's variance that it is among the finest and
 the fine waves: that quantile of chi squared with 10 and 13 degrees of freedom, over these."""
-FLAT = 1.3
-"""How much louder the fine waves are than the finest, at most, where it is noise: that is white, and details are not."""
+FLAT, NEAR = 1.4, 1.1
+"""How much louder the fine waves are than the finest, at most, where it is noise, which is white as details are not: in one of
+the channels that are at most so many times as loud as the quietest."""
 FEW = 16
 """Blocks without clipped pixels, from which on the others are left out."""
 
@@ -39,9 +40,9 @@ def heard(image: Tensor) -> float:
     finest, fine = (
         _quietest(parts, waves(*band), whole) / share for band, share in zip((FINEST, FINE), SHARES, strict=True)
     )
-    least = finest.argmin()
-    found = math.sqrt(finest[least].item())
-    return found if found > LEAST and fine[least] < FLAT**2 * finest[least] else 0.0
+    found = math.sqrt(finest.min().item())
+    flat = (fine < FLAT**2 * finest)[finest <= NEAR**2 * finest.min()].any()
+    return found if found > LEAST and flat else 0.0
 
 
 def _differences(image: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 import kernelsr
-from kernelsr import families, noise
+from kernelsr import data, families, noise
 from kernelsr.capture import floor_to_8_bits, jpeg
 from kernelsr.configure import compose_config, scenario_of
 from kernelsr.data import Scenario
@@ -62,6 +62,12 @@ def test_it_is_heard_in_any_number_of_channels(channels: int) -> None:
     image = with_noise(5, blurred()[:, [0, 1, 2, 0, 1, 2, 0][:channels]])
     assert 255 * noise.heard(image) == pytest.approx(5, rel=0.2)
     assert noise.heard(floor_to_8_bits(blurred()[:, :1]).expand(-1, channels, -1, -1)) == 0
+
+
+def test_the_quietest_channel_says_how_loud_it_is() -> None:
+    image = blurred()
+    mixed = torch.cat([with_noise(12, image[:, :1]), with_noise(4, image[:, 1:2], 1), with_noise(8, image, 2)], 1)
+    assert 255 * noise.heard(mixed) == pytest.approx(4, rel=0.2)
 
 
 def test_grey_in_three_equal_channels_is_heard_as_grey() -> None:
@@ -157,5 +163,11 @@ def test_real_images_and_those_of_an_unknown_degradation_are_listened_to(tmp_pat
     told = Scenario(tmp_path, 2, degradation=lambda hr, scale, rng: hr[..., ::2, ::2], rng="named", centre="aligned")
     problem = told.load("a")[0]
     assert problem.noise_std == noise.heard(problem.lr) > 0
-    # Nothing is added, and nothing told.
-    assert Scenario(tmp_path, 2, noise_std=None).load("a")[0].noise_std == 0
+
+
+def test_of_images_to_which_no_noise_is_added_nothing_is_told_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = str(files("kernelsr") / "photos")
+    monkeypatch.setattr(data, "heard", lambda lr: 0.25)
+    quiet, heard = (Scenario(photos, 2, noise_std=level).load("coffee")[0] for level in (0.0, None))
+    assert torch.equal(quiet.lr, heard.lr)
+    assert (quiet.noise_std, heard.noise_std) == (0.0, 0.25)
