@@ -18,8 +18,8 @@ QUIETEST, SHARES = 0.1, (0.4865, 0.5417)
 """Of the blocks the quantile of whose power is taken, and the share of the noise's variance that it is among the finest and
 the fine waves: that quantile of chi squared with 10 and 13 degrees of freedom, over these."""
 FLAT, NEAR = 1.4, 1.1
-"""How much louder the fine waves are than the finest, at most, where it is noise, which is white as details are not: in one of
-the channels that are at most so many times as loud as the quietest."""
+"""How much louder the fine waves are than the finest, at most, where it is noise, which is white as details are not: in one
+of the channels that are at most so many times as loud as the quietest."""
 FEW = 16
 """Blocks without clipped pixels, from which on the others are left out."""
 

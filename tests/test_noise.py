@@ -70,6 +70,18 @@ def test_the_quietest_channel_says_how_loud_it_is() -> None:
     assert 255 * noise.heard(mixed) == pytest.approx(4, rel=0.2)
 
 
+def test_one_flat_channel_beside_the_quietest_is_enough() -> None:
+    image = with_noise(5, blurred())[:, :2]
+    place = torch.arange(image.shape[3]) * torch.pi * 4.5 / 8  # a wave that is fine, but none of the finest
+    image[:, 1] = floor_to_8_bits(0.95 * image[:, 1] + 0.03 * place.cos() * place.cos()[:, None])
+    assert noise.heard(image[:, 1:]) == 0
+    assert noise.heard(image) > 0
+    image[:, :1] = with_noise(
+        10, blurred()[:, :1]
+    )  # which says nothing of the other
+    assert noise.heard(image) == 0
+
+
 def test_grey_in_three_equal_channels_is_heard_as_grey() -> None:
     image = with_noise(5, blurred()[:, :1])
     assert noise.heard(image.expand(-1, 3, -1, -1)) == noise.heard(image) > 0
