@@ -79,7 +79,8 @@ class Scenario:
         window: HR side of the central square that is kept of a larger image after it was degraded; 960 for DIV2K in FKP.
         degradation: (hr, scale, rng) -> lr instead of kernel, noise and JPEG; what then made the image is no one kernel, so
             the truth has none.
-        degrade: False takes the images as real LR images of unknown truth; ``noise_std`` is then what the problem is told.
+        degrade: False takes the images as real LR images of unknown truth; ``noise_std`` is then what the problem is told,
+            and None what is heard.
         only: names of the images to yield. What they draw does not depend on this choice.
     """
 

@@ -76,9 +76,7 @@ def test_one_flat_channel_beside_the_quietest_is_enough() -> None:
     image[:, 1] = floor_to_8_bits(0.95 * image[:, 1] + 0.03 * place.cos() * place.cos()[:, None])
     assert noise.heard(image[:, 1:]) == 0
     assert noise.heard(image) > 0
-    image[:, :1] = with_noise(
-        10, blurred()[:, :1]
-    )  # which says nothing of the other
+    image[:, :1] = with_noise(10, blurred()[:, :1])  # which says nothing of the other
     assert noise.heard(image) == 0
 
 
