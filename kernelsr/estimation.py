@@ -68,7 +68,7 @@ def estimate(
     for word in overrides:
         if word.startswith(("scale=", "data")):
             raise ValueError(
-                f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre"
+                f"{word} describes the image, not the estimate; use the arguments scale, kernel_size, centre, noise_std"
             )
     chosen = dict(word.split("=", 1) for word in [*words, *overrides] if "=" in word)
     refuse_two_schedules(chosen.get("preset"), chosen.get("experiment"))

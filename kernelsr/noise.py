@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from scipy.fft import idctn
+from scipy.special import gammaincinv
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -14,9 +17,8 @@ SIDE, STRIDE = 8, 4
 """Of the blocks whose waves are listened to: sides, and how far one is from the next."""
 FINEST, FINE = (11, 15), (8, 10)
 """The waves (i, j) of a block's cosine transform in which noise is heard, 11 <= i + j < 15, and coarser ones beside them."""
-QUIETEST, SHARES = 0.1, (0.4865, 0.5417)
-"""Of the blocks the quantile of whose power is taken, and the share of the noise's variance that it is among the finest and
-the fine waves: that quantile of chi squared with 10 and 13 degrees of freedom, over these."""
+QUIETEST = 0.1
+"""Of the blocks the quantile of whose power is taken."""
 FLAT, NEAR = 1.4, 1.1
 """How much louder the fine waves are than the finest, at most, where it is noise, which is white as details are not: in one
 of the channels that are at most so many times as loud as the quietest."""
@@ -37,9 +39,7 @@ def heard(image: Tensor) -> float:
     whole = conv2d(clipped, torch.ones(1, 1, SIDE, SIDE).to(image), stride=STRIDE).flatten() == 0
     whole = whole if whole.sum() >= FEW else torch.ones_like(whole)
     parts = _differences(image.detach()).transpose(0, 1)
-    finest, fine = (
-        _quietest(parts, waves(*band), whole) / share for band, share in zip((FINEST, FINE), SHARES, strict=True)
-    )
+    finest, fine = (_quietest(parts, waves(*band), whole) for band in (FINEST, FINE))
     found = math.sqrt(finest.min().item())
     flat = (fine < FLAT**2 * finest)[finest <= NEAR**2 * finest.min()].any()
     return found if found > LEAST and flat else 0.0
@@ -55,14 +55,15 @@ def _differences(image: Tensor) -> Tensor:
 
 
 def _quietest(parts: Tensor, waves: Tensor, whole: Tensor) -> Tensor:
-    """The power (C,) that ``waves`` (n, 8, 8) have in the quietest of the ``whole`` blocks of each part (C, 1, h, w)."""
-    power = conv2d(parts, waves[:, None].to(parts), stride=STRIDE).square().mean(1).flatten(1)[:, whole]
-    return power.kthvalue(1 + int(QUIETEST * (power.shape[1] - 1)), dim=1).values
+    """The variance (C,) of the white noise that would have as much power in ``waves`` (n, 8, 8) as the quietest of the
+    ``whole`` blocks of each part (C, 1, h, w) has."""
+    power = conv2d(parts, waves[:, None].to(parts), stride=STRIDE).square().sum(1).flatten(1)[:, whole]
+    lowest = power.kthvalue(1 + int(QUIETEST * (power.shape[1] - 1)), dim=1).values
+    return lowest / (2 * gammaincinv(len(waves) / 2, QUIETEST))  # of chi squared with n degrees of freedom
 
 
 def waves(low: int, high: int) -> Tensor:
-    """The waves (n, 8, 8) of the orthonormal cosine transform with low <= i + j < high; ``low`` is 8 at least."""
-    index = torch.arange(SIDE, dtype=torch.float64)
-    along = (math.pi / SIDE * index[:, None] * (index + 0.5)).cos() * math.sqrt(2 / SIDE)
-    sums = index[:, None] + index
-    return torch.einsum("iy,jx->ijyx", along, along)[(sums >= low) & (sums < high)]
+    """The waves (n, 8, 8) of the orthonormal cosine transform with low <= i + j < high."""
+    all_waves = idctn(np.eye(SIDE**2).reshape(SIDE, SIDE, SIDE, SIDE), axes=(2, 3), norm="ortho")
+    sums = np.add.outer(np.arange(SIDE), np.arange(SIDE))
+    return torch.from_numpy(all_waves[(sums >= low) & (sums < high)])

@@ -6,16 +6,14 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from cases import photograph, rng, true_kernel
 from PIL import Image
-from scipy.fft import idctn
-from scipy.stats import chi2
 from torch import Tensor
 
 import kernelsr
+from experiments import calibration, noises
 from kernelsr import data, families, noise
 from kernelsr.capture import floor_to_8_bits, jpeg
 from kernelsr.configure import compose_config, scenario_of
@@ -88,7 +86,7 @@ def test_grey_in_three_equal_channels_is_heard_as_grey() -> None:
 def test_details_are_not_flat() -> None:
     # Louder the coarser they are, if loud in the finest waves too, as of a photograph that was made small without a filter.
     image = floor_to_8_bits(photograph().float()[:, :1, ::8, ::8])
-    finest = noise._quietest(image, noise.waves(*noise.FINEST), torch.ones(25, dtype=torch.bool)) / noise.SHARES[0]
+    finest = noise._quietest(image, noise.waves(*noise.FINEST), torch.ones(25, dtype=torch.bool))
     assert finest.sqrt() > noise.LEAST
     assert noise.heard(image) == 0
 
@@ -97,8 +95,8 @@ def test_tiny_images_say_nothing() -> None:
     assert noise.heard(torch.rand(1, 3, 15, 200)) == 0
 
 
-def test_a_channel_that_is_quiet_says_how_loud_the_quietest_difference_is() -> None:
-    # Chroma that is loud in one difference of colours only is chroma: R - B has it, R - 2 G + B has none.
+def test_what_is_loud_in_one_difference_of_colours_is_colour() -> None:
+    # R - B has it, R - 2 G + B has none.
     image = blurred()
     colour = torch.randn(1, 1, *image.shape[2:], generator=torch.Generator().manual_seed(0)) / 20
     assert noise.heard(floor_to_8_bits(image + torch.cat([colour, 0 * colour, -colour], 1))) == 0
@@ -111,16 +109,12 @@ def test_what_is_clipped_does_not_hide_it() -> None:
     assert noise.heard(with_noise(5, torch.full((1, 3, 96, 96), 2.0))) == 0
 
 
-def test_its_waves_are_those_of_the_cosine_transform_and_its_share_chi_squareds() -> None:
-    for band, share in zip((noise.FINEST, noise.FINE), noise.SHARES, strict=True):
-        waves = []
-        for i, j in np.ndindex(8, 8):
-            if band[0] <= i + j < band[1]:
-                one = np.zeros((8, 8))
-                one[i, j] = 1
-                waves.append(idctn(one, norm="ortho"))
-        np.testing.assert_allclose(noise.waves(*band).numpy(), waves, atol=1e-12)
-        assert chi2.ppf(noise.QUIETEST, len(waves)) / len(waves) == pytest.approx(share, abs=1e-4)
+def test_white_noise_is_as_loud_in_fine_waves_as_in_the_finest() -> None:
+    image, whole = 3 * torch.randn(1, 1, 400, 400, generator=rng()), torch.ones(99 * 99, dtype=torch.bool)
+    for band, count in ((noise.FINEST, 10), (noise.FINE, 13)):
+        waves = noise.waves(*band)
+        torch.testing.assert_close(waves.flatten(1) @ waves.flatten(1).T, torch.eye(count).double())
+        assert noise._quietest(image, waves, whole).item() == pytest.approx(9, rel=0.03)
 
 
 def test_it_is_the_same_in_any_precision_and_orientation() -> None:
@@ -181,3 +175,30 @@ def test_of_images_to_which_no_noise_is_added_nothing_is_told_either(monkeypatch
     quiet, heard = (Scenario(photos, 2, noise_std=level).load("coffee")[0] for level in (0.0, None))
     assert torch.equal(quiet.lr, heard.lr)
     assert (quiet.noise_std, heard.noise_std) == (0.0, 0.25)
+
+
+def test_the_measurement_hears_it_and_its_summary_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noises, "LEVELS", (0, 10))
+    rows = list(noises.rows_of(Path(str(files("kernelsr") / "photos")), 128, [2]))  # two of the bundled photographs
+    assert [row["level"] for row in rows] == [0, 0, 10, 10]
+    for row in rows:
+        assert row["heard"] == pytest.approx(row["level"], rel=0.2)
+        gain = row["true_heard"] - row["true_nothing"]
+        assert gain > 0.5 if row["level"] else gain == 0
+    clean, noisy = noises.summary(rows)
+    assert clean.startswith("x2, 0/255: heard in 0 of 2") and noisy.startswith("x2, 10/255: heard in 2 of 2")
+    gain = sum(row["image_heard"] - row["image_nothing"] for row in rows[2:]) / 2
+    assert f"; image, told heard, {gain:+.2f} " in noisy
+
+
+@pytest.mark.parametrize("told", ["mean", "heard", "nothing"])
+def test_the_calibration_tells_what_it_says(told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Problem] = []
+    monkeypatch.setattr(calibration, "row", lambda problem, *_: seen.append(problem) or {})
+    monkeypatch.setattr(calibration, "summary", lambda rows: [])
+    words = ["--sets", "demo", "--images", "astronaut", "--scales", "2", "--noise", "10", "--told", told]
+    monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "rows.csv"), *words])
+    calibration.main()
+    wanted = {"mean": 5 / 255, "heard": noise.heard(seen[0].lr), "nothing": 0.0}
+    assert [problem.noise_std for problem in seen] == [pytest.approx(wanted[told])]
+    assert wanted["heard"] > 6 / 255
