@@ -42,10 +42,12 @@ class Believed(KernelPrior):
 
     Args:
         belief: about one shape, in HR pixels.
+        chosen: the kernel's shape (3,).
         weight: of the penalty, beside a mean squared error of images in [0, 1].
     """
 
     belief: Belief
+    chosen: Tensor
     weight: float = 0.0
 
     def believe(self, belief: Belief, problem: Problem, weight: float = 0.0, chosen: Tensor | None = None) -> None:
@@ -58,10 +60,10 @@ class Believed(KernelPrior):
         def kernel(shape: Tensor) -> Tensor:
             return gaussian(covariance_of(shape), problem)
 
-        chosen = self.belief.mean[0] if chosen is None else chosen.double()
-        self.register_buffer("kernel", kernel(chosen).to(problem.lr))
+        self.chosen = self.belief.mean[0] if chosen is None else chosen.detach().cpu().double()
+        self.register_buffer("kernel", kernel(self.chosen).to(problem.lr))
         if self.holds:
-            slopes = torch.func.jacfwd(kernel)(chosen)  # three passes, where backwards it would be one a pixel
+            slopes = torch.func.jacfwd(kernel)(self.chosen)  # three passes, where backwards it would be one a pixel
             self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))
             self.register_buffer("precision", self.belief.precision[0].to(problem.lr))
 

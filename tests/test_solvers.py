@@ -234,7 +234,7 @@ LOOP_FILES += sorted(path for folder in ("priors", "restorers") for path in (PAC
 LOOP_FILES = [
     path
     for path in LOOP_FILES
-    if path.name not in ("spectral.py", "explained.py", "amortised.py", "pool.py", "zssr.py")
+    if path.name not in ("spectral.py", "explained.py", "bounded.py", "amortised.py", "pool.py", "zssr.py")
 ]
 WAITING_METHODS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 WAITING_FUNCTIONS = {"float", "int", "bool", "print"}

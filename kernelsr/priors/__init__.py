@@ -1,6 +1,7 @@
 """Kernel priors: points among kernels that one *optimises*; one final class a file."""
 
 from kernelsr.priors.amortised import Amortised
+from kernelsr.priors.bounded import Bounded
 from kernelsr.priors.deep_linear import DeepLinear
 from kernelsr.priors.dynamic import Dynamic
 from kernelsr.priors.explained import Explained
@@ -15,6 +16,7 @@ from kernelsr.priors.spectral import Spectral
 
 __all__ = [
     "Amortised",
+    "Bounded",
     "DeepLinear",
     "Dynamic",
     "Explained",
