@@ -33,6 +33,7 @@ class Bounded(Believed):
         restorer: (problem, rng) -> the network, frozen; it sees the whole image, up to seven times.
         outside: the weight, of values on the [0, 1] scale.
         weight: of the penalty that holds a loop to the result.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
 
     Raises:
         ValueError: the restorer learns; outside is negative.
@@ -47,12 +48,14 @@ class Bounded(Believed):
         restorer: Callable[[Problem, torch.Generator], Restorer],
         outside: float = 200.0,
         weight: float = 0.0,
+        settled: float = 0.0,
     ):
         super().__init__()
         if outside < 0:
             raise ValueError(f"outside is {outside}; it is a weight, or 0 for the fit as it stands")
         fitted = fit(problem, rng)
-        belief, self.doubt, self.settled = fitted.belief, fitted.doubt, fitted.settled
+        belief, self.doubt = fitted.belief, fitted.doubt
+        self.settled = fitted.settled or (self.doubt is not None and self.doubt.size <= settled)
         network = restorer(problem, rng)
         if network.optimizer is not None:
             raise ValueError(
