@@ -15,28 +15,32 @@ from kernelsr.learner import Restorer
 from kernelsr.problem import Problem
 
 NEAR = 0.25
-"""Spreads of the size: a kernel that could move by no more stays, and so near to its place it is sought."""
+"""Spreads of the size by which a kernel moves at least, or not at all; so near to its place it is sought."""
 LOOKS = 6
-"""At the restorer's image, at most."""
+"""At the restorer's image, after the first."""
 
 
 class Bounded(Believed):
     """A belief corrected by whether a restorer's image stays within [0, 1]; nothing learns afterwards.
 
-    With too wide a kernel edges overshoot, and where the image is nearly black or white they leave the range of all images;
-    with the true kernel hardly one pixel does. So the kernel's size is made smaller, by t of its spreads, and stretch and
-    skew by as much as the belief says that they go with it, until weight |outside| + t^2/2 is least, |outside| the root
-    mean square of what of the image x(k) lies outside. The deviation of what is believed about the kernel stays.
+    With too wide a kernel edges overshoot, and where the image is nearly black or white they leave the range of all images.
+    So the fit's kernel is made smaller, its size by t of the belief's spreads, stretch and skew by as much as the belief
+    says that they go with it, until weight |outside| + t^2/2 is least, |outside| the root mean square of what of the image
+    x(k) lies outside. What is near the border does not count: a network that takes y as periodic overshoots there with any
+    kernel. The deviation of what is believed about the kernel stays.
 
     Args:
-        fit: (problem, rng) -> the one whose belief it is: Amortised, Spectral.
-        restorer: (problem, rng) -> the network, frozen; it sees the whole image, up to seven times.
+        fit: (problem, rng) -> the one whose belief it is, and whose kernel is made smaller: Amortised, Spectral.
+        restorer: (problem, rng) -> the network, frozen, for any kernel; it sees the whole image, up to seven times. USRNet's
+            scales are x2 to x4.
         outside: the weight, of values on the [0, 1] scale.
         weight: of the penalty that holds a loop to the result.
-        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there; of a fit
+            that says its doubt.
 
     Raises:
-        ValueError: the restorer learns; outside is negative.
+        ValueError: the restorer learns, or takes several calls to its image; its image is not finite; outside or settled is
+            negative or not finite.
     """
 
     def __init__(
@@ -51,25 +55,32 @@ class Bounded(Believed):
         settled: float = 0.0,
     ):
         super().__init__()
-        if outside < 0:
-            raise ValueError(f"outside is {outside}; it is a weight, or 0 for the fit as it stands")
+        for name, value in (("outside", outside), ("settled", settled)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; it is a number, not negative")
         fitted = fit(problem, rng)
         belief, self.doubt = fitted.belief, fitted.doubt
         self.settled = fitted.settled or (self.doubt is not None and self.doubt.size <= settled)
         network = restorer(problem, rng)
-        if network.optimizer is not None:
+        if network.optimizer is not None or network.calls > 1:
             raise ValueError(
-                f"{type(network).__name__} learns, and a quick look needs a network that is trained; usrnet is"
+                f"{type(network).__name__} learns or takes several calls, and a quick look needs a network that is trained; "
+                "usrnet is"
             )
         covariance = torch.linalg.inv(belief.precision[0])
         spread = covariance[:, 0] / covariance[0, 0].sqrt()  # of the size, and what goes with it of stretch and skew
+        border = 2 * problem.scale * max(problem.margin, -(-(problem.kernel_size // 2) // problem.scale))
 
         @cache
         @torch.no_grad()
         def beyond(t: float) -> float:
             kernel = gaussian(covariance_of(fitted.chosen - t * spread), problem)
-            return outside * excess(network(kernel.to(problem.lr)))
+            return outside * excess(network(kernel.to(problem.lr)), border)
 
+        if not math.isfinite(beyond(0.0)):
+            raise ValueError(
+                f"the image of {type(network).__name__} is not finite; choose another restorer for the start"
+            )
         # Further the size alone costs more than all that is outside now.
         reach, t = math.sqrt(2 * beyond(0.0)), 0.0
         if reach > NEAR:
@@ -79,10 +90,12 @@ class Bounded(Believed):
                 method="bounded",
                 options={"xatol": NEAR, "maxiter": LOOKS},
             )
-            t = float(found.x) if found.fun < beyond(0.0) else 0.0
+            if found.x > NEAR and found.fun < beyond(0.0):
+                t = float(found.x)
         self.believe(belief._replace(mean=belief.mean - t * spread), problem, weight, fitted.chosen - t * spread)
 
 
-def excess(image: Tensor) -> float:
-    """The root mean square of what of an image lies outside [0, 1]."""
-    return (image - image.clamp(0, 1)).square().mean().sqrt().item()
+def excess(image: Tensor, border: int = 0) -> float:
+    """The root mean square of what of an image lies outside [0, 1], but for a border; 0 where nothing else is left."""
+    inner = image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]
+    return (inner - inner.clamp(0, 1)).square().mean().sqrt().item() if inner.numel() else 0.0
