@@ -130,7 +130,7 @@ def test_a_preset_beside_an_experiment_is_refused() -> None:
         kernelsr.estimate(np.zeros((24, 24, 3)), experiment="dip_fkp", overrides=["preset=draft"])
 
 
-@pytest.mark.parametrize("more", [[], ["start=explained", "start.crop=64", "start.evaluations=2"]])
+@pytest.mark.parametrize("more", [[], ["start=explained", "start.crop=64", "start.evaluations=2"], ["start=bounded"]])
 def test_fast_makes_a_kernel_and_an_image(more: list[str]) -> None:
     lr = degrade(photograph(96).float(), true_kernel().float(), 2)
     found = kernelsr.estimate(lr, 2, "gaussian", preset="fast", overrides=more)
