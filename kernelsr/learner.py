@@ -160,6 +160,16 @@ class Restorer(Learner):
         return image.new_zeros(())
 
 
+def at_once(restorer: Restorer) -> Restorer:
+    """A restorer for a quick look: its image is there at one call, and nothing learns; else a ValueError."""
+    if restorer.optimizer is not None or restorer.calls > 1:
+        raise ValueError(
+            f"{type(restorer).__name__} learns or takes several calls, and a quick look needs a network that is trained; "
+            "usrnet is"
+        )
+    return restorer
+
+
 @contextmanager
 def initialised_from(rng: torch.Generator) -> Iterator[None]:
     """Inside, PyTorch's global generator is seeded from ``rng``: layers draw their initial weights from nothing else."""

@@ -266,5 +266,9 @@ def test_the_explained_fit_refuses_what_explains_nothing() -> None:
         priors.Explained(posed, rng(), fit=priors.Spectral, restorer=lambda p, r: KnownImage(photograph(64)), crop=None)
     with pytest.raises(ValueError, match="Dip learns"):
         priors.Explained(posed, rng(), fit=priors.Spectral, restorer=partial(restorers.Dip, channels=8), crop=None)
+    slow = KnownImage(photograph(64))
+    slow.calls = 5
+    with pytest.raises(ValueError, match="takes several calls"):
+        priors.Explained(posed, rng(), fit=priors.Spectral, restorer=lambda p, r: slow, crop=None)
     with pytest.raises(ValueError, match="counts is 0"):
         priors.Explained(posed, rng(), fit=priors.Spectral, restorer=restorers.Usrnet, counts=0)

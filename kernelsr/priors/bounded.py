@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from kernelsr.beliefs import Believed, covariance_of, gaussian
-from kernelsr.learner import Restorer
+from kernelsr.learner import Restorer, at_once
 from kernelsr.problem import Problem
 
 NEAR = 0.25
@@ -25,8 +25,8 @@ class Bounded(Believed):
 
     With too wide a kernel edges overshoot, and where the image is nearly black or white they leave the range of all images.
     So the fit's kernel is made smaller, its size by t of the belief's spreads, stretch and skew by as much as the belief
-    says that they go with it, until weight |outside| + t^2/2 is least, |outside| the root mean square of what of the image
-    x(k) lies outside. What is near the border does not count: a network that takes y as periodic overshoots there with any
+    says that they go with it, until ``outside`` e + t^2/2 is least, e the root mean square of what of the image x(k) lies
+    outside. What is near the border does not count: a network that takes y as periodic overshoots there with any
     kernel. The deviation of what is believed about the kernel stays.
 
     Args:
@@ -61,12 +61,7 @@ class Bounded(Believed):
         fitted = fit(problem, rng)
         belief, self.doubt = fitted.belief, fitted.doubt
         self.settled = fitted.settled or (self.doubt is not None and self.doubt.size <= settled)
-        network = restorer(problem, rng)
-        if network.optimizer is not None or network.calls > 1:
-            raise ValueError(
-                f"{type(network).__name__} learns or takes several calls, and a quick look needs a network that is trained; "
-                "usrnet is"
-            )
+        network = at_once(restorer(problem, rng))
         covariance = torch.linalg.inv(belief.precision[0])
         spread = covariance[:, 0] / covariance[0, 0].sqrt()  # of the size, and what goes with it of stretch and skew
         border = 2 * problem.scale * max(problem.margin, -(-(problem.kernel_size // 2) // problem.scale))
@@ -81,18 +76,19 @@ class Bounded(Believed):
             raise ValueError(
                 f"the image of {type(network).__name__} is not finite; choose another restorer for the start"
             )
+
+        def cost(t: float) -> float:
+            return beyond(t) + t**2 / 2
+
         # Further the size alone costs more than all that is outside now.
-        reach, t = math.sqrt(2 * beyond(0.0)), 0.0
+        reach, smaller = math.sqrt(2 * beyond(0.0)), 0.0
         if reach > NEAR:
-            found = minimize_scalar(
-                lambda t: beyond(t) + t**2 / 2,
-                bounds=(0, reach),
-                method="bounded",
-                options={"xatol": NEAR, "maxiter": LOOKS},
-            )
-            if found.x > NEAR and found.fun < beyond(0.0):
-                t = float(found.x)
-        self.believe(belief._replace(mean=belief.mean - t * spread), problem, weight, fitted.chosen - t * spread)
+            options = {"xatol": NEAR, "maxiter": LOOKS}
+            found = minimize_scalar(cost, bounds=(0, reach), method="bounded", options=options)
+            if found.x > NEAR and found.fun < cost(0.0):
+                smaller = float(found.x)
+        way = smaller * spread
+        self.believe(belief._replace(mean=belief.mean - way), problem, weight, fitted.chosen - way)
 
 
 def excess(image: Tensor, border: int = 0) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian
 from kernelsr.crops import informative_crop
 from kernelsr.degradation import degrade
-from kernelsr.learner import Restorer
+from kernelsr.learner import Restorer, at_once
 from kernelsr.problem import Problem
 
 
@@ -34,7 +34,7 @@ class Explained(Believed):
         weight: of the penalty that holds a loop to the result.
 
     Raises:
-        ValueError: the restorer learns, or ignores the kernel; counts or evaluations are not positive.
+        ValueError: the restorer learns, takes several calls, or ignores the kernel; counts or evaluations are not positive.
     """
 
     def __init__(
@@ -57,11 +57,7 @@ class Explained(Believed):
         belief, self.doubt = fitted.belief, fitted.doubt
         mean, precision = belief.mean[0], belief.precision[0]
         part = problem if crop is None else informative_crop(problem, crop)
-        network = restorer(part, rng)
-        if network.optimizer is not None:
-            raise ValueError(
-                f"{type(network).__name__} learns, and a quick look needs a network that is trained; usrnet is"
-            )
+        network = at_once(restorer(part, rng))
         # In units of what the belief leaves open, along the axes of its precision.
         unit = torch.linalg.inv(torch.linalg.cholesky(precision)).T
 
