@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kernelsr import kernels
 from kernelsr.learner import KernelPrior
@@ -93,9 +94,21 @@ def shape_of(covariance: Tensor) -> Tensor:
 
 
 def gaussian(covariance: Tensor, problem: Problem) -> Tensor:
-    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre."""
-    place = torch.arange(problem.kernel_size, dtype=covariance.dtype)
-    place = place - kernels.centre(problem.centre, problem.kernel_size, problem.scale)
-    offset = torch.cartesian_prod(place, place)
+    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre, in ``middle``."""
+    place, around = middle(problem)
+    offset = torch.cartesian_prod(place, place).to(covariance)
     distance = (offset @ torch.linalg.inv(covariance) * offset).sum(1)
-    return (-distance / 2).softmax(0).view(1, 1, problem.kernel_size, problem.kernel_size)
+    return F.pad((-distance / 2).softmax(0).view(1, 1, len(place), len(place)), around)
+
+
+def middle(problem: Problem) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """The part of the support that is symmetric about the convention's centre: offsets (m,) from it, the zeros around.
+
+    A wide Gaussian that went on to the farther border would have its centre of mass beside the centre. The kernels of the
+    FKP protocol, which are moved to it, end here too but for a spline's leak.
+    """
+    size, centre = problem.kernel_size, kernels.centre(problem.centre, problem.kernel_size, problem.scale)
+    reach = min(centre, size - 1 - centre)
+    before, side = round(centre - reach), round(2 * reach) + 1
+    after = size - side - before
+    return torch.arange(side, dtype=torch.float64) - reach, (before, after, before, after)

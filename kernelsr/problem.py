@@ -52,6 +52,8 @@ class Problem:
             object.__setattr__(self, "kernel_size", fkp_kernel_size(self.scale))
         if self.kernel_size < 3 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {self.kernel_size}; it must be odd and at least 3")
+        if self.kernel_size < self.scale:  # the centre of either convention would lie outside
+            raise ValueError(f"kernel_size is {self.kernel_size} at x{self.scale}; it must be the scale at least")
         if self.centre not in CENTRES:
             raise ValueError(f"centre is {self.centre!r}; choose one of {', '.join(CENTRES)}")
         lr = self.lr

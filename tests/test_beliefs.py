@@ -8,8 +8,9 @@ import pytest
 import torch
 from cases import normal, problem, rng, uniform
 
-from kernelsr import kernels, priors, restorers, solvers
+from kernelsr import kernels, metrics, priors, restorers, solvers
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian, shape_of
+from kernelsr.families import gaussian_kernel
 
 SHAPE = torch.tensor([0.8, 0.3, -0.2], dtype=torch.float64)
 PRECISION = torch.tensor([[40.0, 5, -3], [5, 60, 8], [-3, 8, 30]], dtype=torch.float64)
@@ -45,6 +46,38 @@ def test_the_mean_is_the_kernel() -> None:
     assert held.optimizer is None and held().dtype == torch.float64
     # The support cuts off little of this kernel.
     torch.testing.assert_close(kernels.moments(held())[0], covariance_of(SHAPE), rtol=1e-2, atol=1e-2)
+
+
+WIDE = {"size": math.log(4.0), "stretch": 0.2, "skew": 0.15}
+
+
+@pytest.mark.parametrize("centre", ["fkp", "aligned"])
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_a_wide_gaussian_lies_about_the_centre(scale: int, centre: str) -> None:
+    posed = problem(scale, centre=centre)
+    found = gaussian(covariance_of(torch.tensor([*WIDE.values()], dtype=torch.float64)), posed)
+    middle = kernels.centre(centre, posed.kernel_size, scale)
+    torch.testing.assert_close(kernels.centroid(found), torch.full((1, 2), middle, dtype=torch.float64))
+    learned = priors.Gaussian(posed, rng())()
+    torch.testing.assert_close(kernels.centroid(learned), torch.full((1, 2), middle, dtype=torch.float64))
+    assert ((learned == 0) == (found == 0)).all()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_a_wide_gaussian_ends_where_the_protocol_s_do(scale: int) -> None:
+    posed = problem(scale)
+    covariance = covariance_of(torch.tensor([*WIDE.values()], dtype=torch.float64))
+    found = gaussian(covariance, posed)
+    # The same covariance in the protocol's words: variances along axes, the first one's angle from the columns.
+    bend = math.hypot(WIDE["stretch"], WIDE["skew"])
+    variances = (torch.tensor([math.exp(WIDE["size"] + sign * bend)], dtype=torch.float64) for sign in (1, -1))
+    angle = torch.tensor([math.atan2(WIDE["skew"], -WIDE["stretch"]) / 2], dtype=torch.float64)
+    true = gaussian_kernel(*variances, angle, kernel_size=posed.kernel_size, scale=scale)
+    place = torch.arange(posed.kernel_size, dtype=torch.float64) - kernels.centre("fkp", posed.kernel_size, scale)
+    offset = torch.cartesian_prod(place, place)
+    whole = (-(offset @ torch.linalg.inv(covariance) * offset).sum(1) / 2).softmax(0).view_as(found)
+    assert metrics.kernel_psnr(found, true) > metrics.kernel_psnr(whole, true) + 2
+    assert abs(true[found == 0]).sum() < 0.01
 
 
 def test_the_penalty_is_the_belief_s_about_kernels_near_by() -> None:

@@ -274,6 +274,7 @@ BAD = {
     "scale 2.0": (dict(scale=2.0), r"scale is 2.0"),
     "scale True": (dict(scale=True), r"scale is True"),
     "scale '2'": (dict(scale="2"), r"scale is '2'"),
+    "support below the scale": (dict(scale=4, kernel_size=3), r"kernel_size is 3 at x4; it must be the scale at least"),
     "even support": (dict(kernel_size=10), r"kernel_size is 10; it must be odd and at least 3"),
     "tiny support": (dict(kernel_size=1), r"kernel_size is 1"),
     "negative support": (dict(kernel_size=-3), r"kernel_size is -3"),
@@ -300,7 +301,7 @@ def test_a_problem_has_fkps_support_and_knows_the_hr_size(scale: int, size: int)
     posed = Problem(GOOD[..., :20], scale)
     assert posed.kernel_size == size == fkp_kernel_size(scale)
     assert posed.hr_size == (24 * scale, 20 * scale)
-    assert Problem(GOOD, scale, 7).kernel_size == 7
+    assert Problem(GOOD, scale, 9).kernel_size == 9
 
 
 def test_rounding_beyond_the_range_is_no_error() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kernelsr import kernels
+from kernelsr.beliefs import middle
 from kernelsr.families import fkp_variances
 from kernelsr.learner import KernelPrior
 from kernelsr.problem import Problem
@@ -26,10 +30,8 @@ class Gaussian(KernelPrior):
     def __init__(self, problem: Problem, rng: torch.Generator, *, lr: float = 0.02, start: int = 76):
         super().__init__()
         self.start = start
-        offset = torch.arange(problem.kernel_size).to(problem.lr) - kernels.centre(
-            problem.centre, problem.kernel_size, problem.scale
-        )
-        self.register_buffer("offsets", torch.cartesian_prod(offset, offset).T)
+        place, self.around = middle(problem)
+        self.register_buffer("offsets", torch.cartesian_prod(place, place).T.to(problem.lr))
         log_deviation = 0.5 * torch.tensor(sum(fkp_variances(problem.scale)) / 2).log().item()
         self.log_diagonal = nn.Parameter(problem.lr.new_full((2,), log_deviation))
         self.lower = nn.Parameter(problem.lr.new_zeros(()))
@@ -40,8 +42,8 @@ class Gaussian(KernelPrior):
         row, column = self.get_buffer("offsets").unbind()
         whitened = row / first
         distance = whitened**2 + ((column - self.lower * whitened) / second) ** 2
-        size = int(len(row) ** 0.5)
-        return (-0.5 * distance).softmax(0).view(1, 1, size, size)
+        side = math.isqrt(len(row))
+        return F.pad((-0.5 * distance).softmax(0).view(1, 1, side, side), self.around)
 
     def begin_at(self, kernel: Tensor) -> None:
         """At the Gaussian of the kernel's second moments about its own centre, then fitted by Adam.
