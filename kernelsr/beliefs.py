@@ -7,6 +7,7 @@ one of them is an error of 100 e % in a variance.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -51,10 +52,23 @@ class Believed(KernelPrior):
     chosen: Tensor
     weight: float = 0.0
 
-    def believe(self, belief: Belief, problem: Problem, weight: float = 0.0, chosen: Tensor | None = None) -> None:
-        """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor."""
+    def believe(
+        self,
+        belief: Belief,
+        problem: Problem,
+        weight: float = 0.0,
+        chosen: Tensor | None = None,
+        settled: float = 0.0,
+    ) -> None:
+        """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor.
+
+        The kernel is settled where its ``doubt``, which the constructor has set if there is any, is ``settled`` at most.
+        """
         if weight < 0:
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
+        if not 0 <= settled < math.inf:
+            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
+        self.settled = self.settled or (self.doubt is not None and self.doubt.size <= settled)
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
         self.weight, self.holds = weight, weight > 0
 

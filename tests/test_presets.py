@@ -249,6 +249,23 @@ def test_with_the_true_image_the_explained_fit_finds_the_kernel_that_the_spectru
     assert kernel_psnr(found(1e4), true_kernel()) > kernel_psnr(fit, true_kernel()) + 10
 
 
+def test_the_explained_fit_is_settled_where_its_fit_is_sure_of_the_size() -> None:
+    image = photograph(96)
+    posed = Problem(degrade(image, true_kernel(), 2), 2)
+    there = {"fit": priors.Amortised, "restorer": lambda problem, rng: Following(image), "crop": None, "evaluations": 1}
+    plain = priors.Amortised(posed, rng())
+    assert plain.doubt is not None and not plain.settled
+    for settled in (0.99 * plain.doubt.size, 1.01 * plain.doubt.size):
+        found = priors.Explained(posed, rng(), settled=settled, **there)
+        assert found.doubt == plain.doubt and found.settled == (settled > plain.doubt.size)
+    sure = {**there, "fit": partial(priors.Amortised, settled=9.0)}
+    assert priors.Explained(posed, rng(), **sure).settled
+    with pytest.raises(ValueError, match="settled is -1"):
+        priors.Explained(posed, rng(), settled=-1, **there)
+    cfg = compose_config(["preset=refined", "start=explained", "start@start.fit=amortised"])
+    assert cfg.start.settled == flags.DOUBT and cfg.start.weight == 1e-4 and cfg.start.fit.settled == 0
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 def test_an_image_of_one_edge_has_an_explained_fit_too(scale: int) -> None:
     """Its likelihood is greatest at a bound of the search, where it does not fall off."""

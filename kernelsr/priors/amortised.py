@@ -57,8 +57,6 @@ class Amortised(Believed):
         super().__init__()
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
-        if settled < 0:
-            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
         fit = Spectral(problem, rng)
         self.worn = problem.noise_std > LOUD or was_jpeg(grey(problem.lr))
         trained = network(self.worn).to(problem.lr.device)
@@ -72,10 +70,9 @@ class Amortised(Believed):
         belief = Belief(*(part.double().cpu() for part in belief))
         belief = belief._replace(mean=belief.mean + _enlarged(problem.scale))
         self.doubt = Doubt(belief.spread()[0, 0].item(), gaussian=True)
-        self.settled = self.doubt.size <= settled
         self.noise_std = said.noise_std
         smaller = torch.tensor([caution * self.doubt.size, 0, 0], dtype=torch.float64)
-        self.believe(belief, problem, weight, belief.mean[0] - smaller)
+        self.believe(belief, problem, weight, belief.mean[0] - smaller, settled)
 
 
 @torch.no_grad()

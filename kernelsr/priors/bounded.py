@@ -55,12 +55,10 @@ class Bounded(Believed):
         settled: float = 0.0,
     ):
         super().__init__()
-        for name, value in (("outside", outside), ("settled", settled)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value}; it is a number, not negative")
+        if not 0 <= outside < math.inf:
+            raise ValueError(f"outside is {outside}; it is a number, not negative")
         fitted = fit(problem, rng)
-        belief, self.doubt = fitted.belief, fitted.doubt
-        self.settled = fitted.settled or (self.doubt is not None and self.doubt.size <= settled)
+        belief, self.doubt, self.settled = fitted.belief, fitted.doubt, fitted.settled
         network = at_once(restorer(problem, rng))
         covariance = torch.linalg.inv(belief.precision[0])
         spread = covariance[:, 0] / covariance[0, 0].sqrt()  # of the size, and what goes with it of stretch and skew
@@ -88,7 +86,7 @@ class Bounded(Believed):
             if found.x > NEAR and found.fun < cost(0.0):
                 smaller = float(found.x)
         way = smaller * spread
-        self.believe(belief._replace(mean=belief.mean - way), problem, weight, fitted.chosen - way)
+        self.believe(belief._replace(mean=belief.mean - way), problem, weight, fitted.chosen - way, settled)
 
 
 def excess(image: Tensor, border: int = 0) -> float:

@@ -32,9 +32,12 @@ class Explained(Believed):
         crop: side of the window, HR pixels; None takes the whole image.
         evaluations: of the restorer, at most about so many.
         weight: of the penalty that holds a loop to the result.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there; of a fit
+            that says its doubt.
 
     Raises:
-        ValueError: the restorer learns, takes several calls, or ignores the kernel; counts or evaluations are not positive.
+        ValueError: the restorer learns, takes several calls, or ignores the kernel; counts or evaluations are not positive;
+            settled is negative or not finite.
     """
 
     def __init__(
@@ -48,13 +51,14 @@ class Explained(Believed):
         crop: int | None = 192,
         evaluations: int = 8,
         weight: float = 0.0,
+        settled: float = 0.0,
     ):
         super().__init__()
         for name, value in (("counts", counts), ("evaluations", evaluations)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive, or begin at the fit alone")
         fitted = fit(problem, rng)
-        belief, self.doubt = fitted.belief, fitted.doubt
+        belief, self.doubt, self.settled = fitted.belief, fitted.doubt, fitted.settled
         mean, precision = belief.mean[0], belief.precision[0]
         part = problem if crop is None else informative_crop(problem, crop)
         network = at_once(restorer(part, rng))
@@ -76,4 +80,5 @@ class Explained(Believed):
             return total.item(), gradient.numpy()
 
         found = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", options={"maxfun": evaluations})
-        self.believe(Belief((mean + unit @ torch.from_numpy(found.x))[None], belief.precision), problem, weight)
+        moved = Belief((mean + unit @ torch.from_numpy(found.x))[None], belief.precision)
+        self.believe(moved, problem, weight, settled=settled)
