@@ -30,6 +30,7 @@ from kernelsr.files import read_table, write_table
 from kernelsr.official import find_image_set
 from kernelsr.statistics import paired_difference
 
+SETS = ("set5", "set14", "bsd100")
 SIDE = 320  # of the middles, HR pixels
 Row = dict[str, Any]
 Place = tuple[str, str, str]
@@ -102,13 +103,13 @@ def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, 
         if options.photos:
             yield "photographs", Scenario(folder, scale, rng="named")
         else:
-            yield from ((name, Scenario(find_image_set(name), scale)) for name in options.sets)
+            yield from ((name, Scenario(find_image_set(name), scale)) for name in options.sets or SETS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--sets", nargs="*", default=["set5", "set14", "bsd100"])
+    parser.add_argument("--sets", nargs="*", help="all three by default; with --report, all that the rows are of")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--every", type=int, default=1, help="take each so manieth image")
@@ -119,6 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[Row] = list(read_table(options.csv))
     if options.report:
+        rows = [row for row in rows if not options.sets or row["data"] in options.sets]
         print(*(lost(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
     if strange := {row["outside"] for row in rows} - {str(options.outside)}:

@@ -62,7 +62,8 @@ class Believed(KernelPrior):
     ) -> None:
         """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor.
 
-        The kernel is settled where its ``doubt``, which the constructor has set if there is any, is ``settled`` at most.
+        The kernel is settled where its ``doubt``, if the constructor has set one, is ``settled`` at most, and where the
+        constructor has said so, as a start does of one that its fit has settled.
         """
         if weight < 0:
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
@@ -108,7 +109,7 @@ def shape_of(covariance: Tensor) -> Tensor:
 
 
 def gaussian(covariance: Tensor, problem: Problem) -> Tensor:
-    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre, in ``middle``."""
+    """The Gaussian kernel (1, 1, K, K) of a covariance (2, 2), about the convention's centre, zero outside ``middle``."""
     place, around = middle(problem)
     offset = torch.cartesian_prod(place, place).to(covariance)
     distance = (offset @ torch.linalg.inv(covariance) * offset).sum(1)

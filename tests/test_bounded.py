@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from experiments import bounds
 from kernelsr import kernels, priors, restorers
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian, shape_of
 from kernelsr.degradation import degrade
+from kernelsr.files import write_table
 from kernelsr.learner import Restorer
 from kernelsr.priors.bounded import LOOKS, NEAR, excess
 from kernelsr.problem import Doubt, Problem
@@ -224,3 +226,15 @@ def test_the_measurement_pairs_by_image_and_counts_unchanged_kernels_as_no_gain(
     by_scale, all_of_them = bounds.lost(rows, plain)
     assert by_scale.startswith("x4 (2): the true kernel's images +0.70") and "than prior=amortised's +1.00" in by_scale
     assert all_of_them.startswith("xall (2): ")
+
+
+def test_a_report_is_of_the_sets_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = {"image": "a", "scale": "4", "smaller": "0", "kernel_psnr_amortised": "60", "kernel_psnr_bounded": "60"}
+    there |= {"variance_error_amortised": "0.2", "variance_error_bounded": "0.2"}
+    write_table(tmp_path / "rows.csv", [{"data": name, **there} for name in ("set5", "set14", "photographs")])
+    for words, count in (([], 3), (["--sets", "set5", "set14"], 2)):
+        monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--report", *words])
+        bounds.main()
+        assert f"all: 0 of {count} smaller" in capsys.readouterr().out
