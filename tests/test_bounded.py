@@ -14,9 +14,12 @@ from torch import Tensor
 from experiments import bounds
 from kernelsr import kernels, priors, restorers
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian, shape_of
+from kernelsr.configure import compose_config, restore
+from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.files import write_table
 from kernelsr.learner import Restorer
+from kernelsr.official import find_image_set
 from kernelsr.priors.bounded import LOOKS, NEAR, excess
 from kernelsr.problem import Doubt, Problem
 
@@ -209,32 +212,55 @@ def test_a_restorer_that_learns_or_has_no_image_at_once_or_an_infinite_one_is_re
             priors.Bounded(posed, rng(), fit=fit, restorer=restorer)
 
 
-def test_the_measurement_pairs_by_image_and_counts_unchanged_kernels_as_no_gain() -> None:
-    def row(image: str, smaller: float, *images: float) -> dict[str, str]:
-        scores = dict(zip(("psnr_amortised", "psnr_bounded", "psnr_true"), map(str, images), strict=False))
-        kernels = {"kernel_psnr_amortised": "60", "kernel_psnr_bounded": "61" if smaller else "60"}
-        errors = {"variance_error_amortised": "0.2", "variance_error_bounded": "0.1" if smaller else "0.2"}
-        return {"data": "set5", "image": image, "scale": "4", "smaller": str(smaller)} | scores | kernels | errors
+def row(data: str, image: str, scale: int, smaller: float, *images: float) -> dict[str, str]:
+    """A measured one: the kernel is moved where it is more than half a spread below the mean."""
+    moved = smaller > 0.5
+    scores = dict(zip(("psnr_amortised", "psnr_bounded", "psnr_true"), map(str, images), strict=True))
+    scores |= {"kernel_psnr_amortised": "60", "kernel_psnr_bounded": "61" if moved else "60"}
+    scores |= {"variance_error_amortised": "0.2", "variance_error_bounded": "0.1" if moved else "0.2"}
+    place = {"data": data, "image": image, "scale": str(scale), "outside": "200", "caution": "0.5"}
+    return place | {"smaller": str(smaller)} | scores
 
-    rows = [row("a", 0.5, 30.0, 30.6, 31.0), row("b", 0.0), row("c", 0.0)]
-    (first, whole) = bounds.summary(rows)
-    assert first.startswith("set5 x4: 1 of 3 smaller; image +0.20 [") and whole.startswith("all: 1 of 3")
-    assert "from +0.00 to +0.60; kernel +0.33 [" in whole and "median variance error 20.0 to 20.0 %" in whole
-    plain = [
-        {"data": "set5", "image": image, "scale": "4", "psnr_amortised": "30", "psnr_true": "31"} for image in "abd"
+
+def test_the_measurement_pairs_by_image_and_counts_the_kernels_that_moved() -> None:
+    rows = [
+        row("set5", "a", 4, 1.5, 30.0, 30.6, 31.0),
+        row("set5", "b", 4, 0.5, 30.0, 30.0, 31.0),
+        row("set14", "a", 4, 0.5, 29.0, 29.3, 29.0),
     ]
-    by_scale, all_of_them = bounds.lost(rows, plain)
-    assert by_scale.startswith("x4 (2): the true kernel's images +0.70") and "than prior=amortised's +1.00" in by_scale
-    assert all_of_them.startswith("xall (2): ")
+    one, first, by_scale, whole = bounds.summary(rows)
+    assert first.startswith("set5 x4: 1 of 2 smaller; image +0.30 dB") and one.startswith("set14 x4: 0 of 1")
+    assert "from +0.00 to +0.60; kernel +0.50 dB" in first and "median variance error 20.0 to 15.0 %" in first
+    assert "the true kernel's images +0.70 dB" in first and "than prior=amortised's +1.00" in first
+    assert by_scale.startswith("all x4: 1 of 3") and whole.startswith("all: 1 of 3")
+
+
+def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose_config(["prior=amortised", "start=bounded", "nonblind=wiener", "start.fit.caution=0.5"])
+    case = next(iter(Scenario(find_image_set("demo"), 4, rng="named", only=["coffee"], window=128)))
+    plain = {("demo", "coffee", "4"): {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"}}
+    made: list[object] = []
+    monkeypatch.setattr(bounds, "restore", lambda *args: made.append(args) or restore(*args))
+    taken = bounds.row_of("demo", case, cfg, plain)
+    assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 1)
+    computed = bounds.row_of("demo", case, cfg, {})
+    assert len(made) == 4 and computed["psnr_bounded"] == taken["psnr_bounded"] > 15
+    assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0.5 - 1e-9
 
 
 def test_a_report_is_of_the_sets_that_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = {"image": "a", "scale": "4", "smaller": "0", "kernel_psnr_amortised": "60", "kernel_psnr_bounded": "60"}
-    there |= {"variance_error_amortised": "0.2", "variance_error_bounded": "0.2"}
-    write_table(tmp_path / "rows.csv", [{"data": name, **there} for name in ("set5", "set14", "photographs")])
+    rows = [row(name, "a", 4, 0.5, 30.0, 30.0, 31.0) for name in ("set5", "set14", "photographs")]
+    write_table(tmp_path / "rows.csv", rows)
     for words, count in (([], 3), (["--sets", "set5", "set14"], 2)):
         monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--report", *words])
         bounds.main()
         assert f"all: 0 of {count} smaller" in capsys.readouterr().out
+
+
+def test_rows_of_other_settings_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(tmp_path / "rows.csv", [row("set5", "a", 4, 0.5, 30.0, 30.0, 31.0)])
+    monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--sets", "--start", "start.outside=100"])
+    with pytest.raises(SystemExit):
+        bounds.main()
