@@ -2,8 +2,7 @@
 
 Too wide a kernel costs the image more than too narrow a one, so the posterior's mean is not the kernel that costs least.
 On the middles of photographs, made smaller by 1 to 3: a row an image and caution, with the decibels that USRNet's image lies
-below the one with the true kernel. Every third photograph, most of which the network has seen in training. With `--bounded`
-it is the caution that start=bounded begins with.
+below the one with the true kernel. Every third photograph, most of which the network has seen in training.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from experiments.bench import measure
 from experiments.calibration import Network
 from experiments.middles import middles
-from kernelsr import amortised, metrics, priors, restorers
+from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table
@@ -33,21 +32,19 @@ SIDE = 320  # of the middles, HR pixels
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def rows_of(case: Case, network: Network, cautions: Sequence[float], bounded: bool) -> Iterator[dict[str, Any]]:
+def rows_of(case: Case, network: Network) -> Iterator[dict[str, Any]]:
     problem, truth = case.load()
     assert truth.kernel is not None and truth.hr is not None
     scores = {}
     cfg = compose_config([f"scale={problem.scale}", "nonblind=usrnet"])
-    for caution in (None, *cautions):
+    for caution in (None, *CAUTIONS):
         kernel = truth.kernel
         if caution is not None:
-            fit = partial(priors.Amortised, network=network, caution=caution)
-            found = partial(priors.Bounded, fit=fit, restorer=restorers.Usrnet) if bounded else fit
-            kernel = found(problem, torch.Generator())()
+            kernel = priors.Amortised(problem, torch.Generator(), network=network, caution=caution)()
         image = restore(cfg, problem, kernel, case.name)
         assert image is not None
         scores[caution] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
-    for caution in cautions:
+    for caution in CAUTIONS:
         lost = scores[None] - scores[caution]
         yield {"image": case.name, "scale": problem.scale, "caution": caution, "lost": lost} | measure.made()
 
@@ -57,8 +54,6 @@ def main() -> None:
     parser.add_argument("csv", type=Path)
     parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
-    parser.add_argument("--cautions", nargs="*", type=float, default=list(CAUTIONS))
-    parser.add_argument("--bounded", action="store_true", help="of start=bounded, instead of prior=amortised")
     options = parser.parse_args()
     if options.photos is None:
         print(*summary(read_table(options.csv)), sep="\n")
@@ -69,7 +64,7 @@ def main() -> None:
         middles(options.photos, Path(folder), SIDE)
         for scale in options.scales:
             for case in tqdm(list(Scenario(Path(folder), scale, rng="named")), desc=f"x{scale}", mininterval=30):
-                rows += rows_of(case, network, options.cautions, options.bounded)
+                rows += rows_of(case, network)
             write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 

@@ -24,13 +24,13 @@ class Bounded(Believed):
     """A belief corrected by whether a restorer's image stays within [0, 1]; nothing learns afterwards.
 
     With too wide a kernel edges overshoot, and where the image is nearly black or white they leave the range of all images.
-    So the fit's kernel is made smaller, its size by t of the belief's spreads, stretch and skew by as much as the belief
-    says that they go with it, until ``outside`` e + t^2/2 is least, e the root mean square of what of the image x(k) lies
-    outside. What is near the border does not count: a network that takes y as periodic overshoots there with any
-    kernel. The deviation of what is believed about the kernel stays.
+    So the kernel is made smaller than the belief's mean, its size by t of the belief's spreads, stretch and skew by as much
+    as the belief says that they go with it, until ``outside`` e + t^2/2 is least, e the root mean square of what of the
+    image x(k) lies outside. What is near the border does not count: a network that takes y as periodic overshoots there
+    with any kernel. The deviation of what is believed about the kernel stays.
 
     Args:
-        fit: (problem, rng) -> the one whose belief it is, and whose kernel is made smaller: Amortised, Spectral.
+        fit: (problem, rng) -> the one whose belief it is: Amortised, Spectral. How cautious that is does not count.
         restorer: (problem, rng) -> the network, frozen, for any kernel; it sees the whole image, up to seven times. USRNet's
             scales are x2 to x4.
         outside: the weight, of values on the [0, 1] scale.
@@ -67,7 +67,7 @@ class Bounded(Believed):
         @cache
         @torch.no_grad()
         def beyond(t: float) -> float:
-            kernel = gaussian(covariance_of(fitted.chosen - t * spread), problem)
+            kernel = gaussian(covariance_of(belief.mean[0] - t * spread), problem)
             return outside * excess(network(kernel.to(problem.lr)), border)
 
         if not math.isfinite(beyond(0.0)):
@@ -85,8 +85,7 @@ class Bounded(Believed):
             found = minimize_scalar(cost, bounds=(0, reach), method="bounded", options=options)
             if found.x > NEAR and found.fun < cost(0.0):
                 smaller = float(found.x)
-        way = smaller * spread
-        self.believe(belief._replace(mean=belief.mean - way), problem, weight, fitted.chosen - way, settled)
+        self.believe(belief._replace(mean=belief.mean - smaller * spread), problem, weight, settled=settled)
 
 
 def excess(image: Tensor, border: int = 0) -> float:
