@@ -39,6 +39,7 @@ METRICS = (
     "variance_error",
     "kernel_psnr_shifted",
     "lr_psnr",
+    "noise_std",
     "seconds",
     "peak_memory_mb",
     "parameters",
@@ -46,6 +47,8 @@ METRICS = (
 COLUMNS = (*NAMES, *COUNTS, *METRICS, "flags", "error", *MADE)
 SAME = ("image", "data", "method", "scale", "seed", "command")
 """What tells rows apart: a row that agrees in all of these with one that is there takes its place."""
+LATER = ("noise_std",)
+"""Columns that tables of earlier versions may lack."""
 TRACE_COLUMNS = ("step", "loss", "kernel_psnr")
 
 
@@ -186,17 +189,19 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a whole CSV file ({error}); {remedy}") from error
-    if not lines or tuple(lines[0]) != tuple(columns):
+    present = [column for column in columns if column not in LATER or (lines and column in lines[0])]
+    if not lines or lines[0] != present:
         found = ",".join(lines[0])[:80] if lines else "nothing"
         raise ValueError(f"{path} begins with {found!r} where the columns {','.join(columns)} belong; {remedy}")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(columns):
+        if len(line) != len(present):
             raise ValueError(
-                f"row {number} of {path} has {len(line)} cells, not {len(columns)}, as if cut off; mend or delete it"
+                f"row {number} of {path} has {len(line)} cells, not {len(present)}, as if cut off; mend or delete it"
             )
+        cells = dict(zip(present, line, strict=True))
         try:
-            rows.append({column: _value(column, cell) for column, cell in zip(columns, line, strict=True)})
+            rows.append({column: _value(column, cells.get(column, "")) for column in columns})
         except ValueError as error:
             raise ValueError(f"row {number} of {path} cannot be read ({error}); mend or delete it") from error
     return rows

@@ -14,7 +14,7 @@ from kernelsr.results import METRICS, Row
 
 WIDEST = 9  # metrics that fit a line of the terminal
 # and those it does without where there are more
-SPARED = ("ssim_nonblind", "kernel_psnr_shifted", "peak_memory_mb", "parameters")
+SPARED = ("ssim_nonblind", "kernel_psnr_shifted", "noise_std", "peak_memory_mb", "parameters")
 VARIANCE_AIM = 0.05  # relative; below it non-blind restoration loses nothing visible
 
 
@@ -64,6 +64,10 @@ SHOWN = (
     Column(
         "lr_psnr", "LR", "LR PSNR", "dB", 2, "high",
         "of the solver's image, degraded again by the estimated kernel, against the LR image; needs no truth",
+    ),
+    Column(
+        "noise_std", "noise%", "Noise", "%", 2, "",
+        "of the LR image, its standard deviation that was told, or else heard, of the range of values; where there is any",
     ),
     Column("seconds", "sec", "Time", "s", 1, "", "wall-clock time for the image"),
     Column("peak_memory_mb", "MB", "Memory", "MB", 0, "", "peak memory of the process or, on a GPU, of the device"),

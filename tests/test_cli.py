@@ -17,7 +17,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from kernelsr import cli, results, runs, worker
+from kernelsr.images import read_image
 from kernelsr.jobs import Job
+from kernelsr.noise import heard
 from kernelsr.paths import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +179,19 @@ def test_one_bad_image_is_reported_and_the_rest_completes(photos, tmp_path):
 def rows_of_floors(folder):
     with open(folder / "floors.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_the_report_says_what_noise_was_told_or_heard(tmp_path):
+    words = ("prior=spectral", "data=demo_aniso", "data.only=coffee", "data.window=96", *QUICK[1:], "references=false")
+    for noise in ("fixed", "untold", None):
+        out = tmp_path / str(noise)
+        more = (f"data.noise={noise}", "data.noise_std=0.04") if noise else ()
+        code, _, errors = run(*words, *more, f"hydra.run.dir={out}")
+        (row,) = rows_of(out)
+        assert code == 0, errors
+        said = float(row["noise_std"] or 0)
+        assert said == {"fixed": 0.04, "untold": heard(read_image(out / "coffee" / "lr.png")), None: 0}[noise]
+        assert (said > 0) is bool(noise) is (">Noise<small>" in (out / "report.html").read_text()) is bool(noise)
 
 
 def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_failed(photos, tmp_path):

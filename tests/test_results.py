@@ -122,6 +122,22 @@ def test_rows_come_back_as_they_went(tmp_path: Path) -> None:
     assert two["error"] == "too small, sorry"
 
 
+def test_a_table_of_a_version_that_told_no_noise_is_read_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    put_rows(path, [row("a", psnr=1.0, lr_psnr=40.0, seconds=9.0)])
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    place = COLUMNS.index("noise_std")
+    path.write_text("".join(",".join(line[:place] + line[place + 1 :]) + "\n" for line in lines), encoding="utf-8")
+    (old,) = read_rows(path)
+    assert tuple(old) == COLUMNS and old["noise_std"] is None and (old["lr_psnr"], old["seconds"]) == (40.0, 9.0)
+    put_rows(path, [row("b", noise_std=0.02)])
+    assert [(each["image"], each["noise_std"]) for each in read_rows(path)] == [("a", None), ("b", 0.02)]
+    lines[0].remove("psnr")
+    path.write_text(",".join(lines[0]) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="where the columns"):
+        read_rows(path)
+
+
 def test_a_row_that_is_there_is_replaced_and_none_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     put_rows(path, [row("a", psnr=1.0), row("b", psnr=2.0), row("a", psnr=3.0, seed=4)])
@@ -156,9 +172,9 @@ def test_an_unknown_column_lists_the_known(tmp_path: Path) -> None:
     [
         (b"a,b\n1,2\n", "begins with 'a,b'"),
         (b"", "begins with 'nothing'"),
-        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 24, as if cut off"),
+        ((",".join(COLUMNS) + "\nbird,dkp+dip,2,3,24.1").encode(), "row 2 .* has 5 cells, not 25, as if cut off"),
         ((",".join(COLUMNS) + '\nbird,"dkp+di').encode(), "not a whole CSV file"),
-        ((",".join(COLUMNS) + "\nbird,set5,dkp,2,3,high" + "," * 18 + "\n").encode(), "row 2 .* cannot be read .*high"),
+        ((",".join(COLUMNS) + "\nbird,set5,dkp,2,3,high" + "," * 19 + "\n").encode(), "row 2 .* cannot be read .*high"),
         (b"\x89PNG\xff", "not a whole CSV file"),
     ],
 )
