@@ -10,6 +10,7 @@ most of which the amortised network has seen in training.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,12 +44,15 @@ def row_of(name: str, case: Case, cfg: DictConfig, plain: Mapping[Place, Mapping
     problem, truth = case.load()
     assert truth.kernel is not None and truth.hr is not None
     fit, found = (part(cfg, group, problem, torch.Generator()) for group in ("prior", "start"))
-    smaller = ((fit.belief.mean[0] - found.chosen)[0] / fit.belief.spread()[0, 0]).item()
     row: Row = {"data": name, "image": case.name, "scale": problem.scale, "outside": cfg.start.outside}
-    row["smaller"] = smaller
+    row["smaller"] = found.smaller
     used = {"amortised": fit(), "bounded": found(), "true": truth.kernel}
     row |= scored("amortised", used["amortised"], truth.kernel) | scored("bounded", used["bounded"], truth.kernel)
     there = plain.get(place(row), {})
+    if there and not math.isclose(float(there["kernel_psnr_amortised"]), row["kernel_psnr_amortised"], abs_tol=0.01):
+        raise ValueError(
+            f"the rows of --plain have another kernel of {case.name}; measure them again, or leave them out"
+        )
     for prior, kernel in used.items():
         if (column := f"psnr_{prior}") in there and prior != "bounded":
             row[column] = float(there[column])
@@ -106,8 +110,8 @@ def main() -> None:
     cfg = compose_config(
         ["prior=amortised", "start=bounded", f"nonblind={options.nonblind[0]}", *options.nonblind[1:], *options.start]
     )
-    if strange := {row["outside"] for row in rows} - {str(cfg.start.outside)}:
-        parser.error(f"{options.csv} has rows with start.outside={', '.join(sorted(strange))}; give another file")
+    if strange := {float(row["outside"]) for row in rows} - {float(cfg.start.outside)}:
+        parser.error(f"{options.csv} has rows with start.outside={strange.pop()}; give another file")
     done = {place(row) for row in rows}
     plain = {place(row): row for row in read_table(options.plain)} if options.plain else {}
     with TemporaryDirectory() as folder:

@@ -89,7 +89,7 @@ def _join(place: Path, shares: list[tuple[Path, Job]]) -> list[str]:
                 same = tuple(row[column] for column in results.SAME)
                 before = kept.get(same)
                 if before and not before["error"]:
-                    if not row["error"] and _told(row) != _told(before):
+                    if not row["error"] and _differ(row, before):
                         said.append(
                             f"{source}: {row['image']} of {row['method']} differs from an earlier share, which is kept"
                         )
@@ -111,9 +111,11 @@ def _join(place: Path, shares: list[tuple[Path, Job]]) -> list[str]:
     return said
 
 
-def _told(row: Row) -> list[str]:
-    """A row's numbers but for what they cost, as text, so that NaN equals itself."""
-    return [str(row[metric]) for metric in METRICS if metric not in COST]
+def _differ(row: Row, other: Row) -> bool:
+    """Whether two rows tell different numbers, but for what they cost and what an earlier version did not tell."""
+    numbers = [metric for metric in METRICS if metric not in COST]
+    told = [metric for metric in numbers if metric not in results.LATER or None not in (row[metric], other[metric])]
+    return any(str(row[metric]) != str(other[metric]) for metric in told)  # as text, so that NaN equals itself
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def lr_psnr(image: Tensor, kernel: Tensor, problem: Problem) -> float:
 
 def score(estimate: Estimate, problem: Problem, truth: Truth, scoring: Scoring) -> dict[str, float]:
     """The numbers of one row; what needs an unknown truth, or an image that was not made, is absent."""
-    row: dict[str, float] = {}
+    row = {"noise_std": problem.noise_std}
     if truth.hr is not None:
         if estimate.image is not None:
             row |= score_image(estimate.image, truth.hr, scoring)

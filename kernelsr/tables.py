@@ -12,9 +12,10 @@ from typing import Any
 
 from kernelsr.results import METRICS, Row
 
+NOISE = "noise_std"
 WIDEST = 9  # metrics that fit a line of the terminal
 # and those it does without where there are more
-SPARED = ("ssim_nonblind", "kernel_psnr_shifted", "noise_std", "peak_memory_mb", "parameters")
+SPARED = ("ssim_nonblind", "kernel_psnr_shifted", NOISE, "peak_memory_mb", "parameters")
 VARIANCE_AIM = 0.05  # relative; below it non-blind restoration loses nothing visible
 
 
@@ -66,8 +67,9 @@ SHOWN = (
         "of the solver's image, degraded again by the estimated kernel, against the LR image; needs no truth",
     ),
     Column(
-        "noise_std", "noise%", "Noise", "%", 2, "",
-        "of the LR image, its standard deviation that was told, or else heard, of the range of values; where there is any",
+        NOISE, "noise%", "Noise", "%", 2, "",
+        "standard deviation of the LR image's noise, of the range of values, as it was told or heard; of the papers' draws "
+        "half the highest level is told",
     ),
     Column("seconds", "sec", "Time", "s", 1, "", "wall-clock time for the image"),
     Column("peak_memory_mb", "MB", "Memory", "MB", 0, "", "peak memory of the process or, on a GPU, of the device"),
@@ -113,8 +115,15 @@ def means(rows: Sequence[Row], floors: Sequence[Row]) -> list[Line]:
 
 
 def columns_known(rows: Sequence[Row]) -> list[Column]:
-    """The metrics that any image has: of a photograph without a truth few are left, and lines have no variances."""
-    return [column for column in SHOWN if any(column.show(row.get(column.key)) != "–" for row in rows)]
+    """The metrics that any image has: of a photograph without a truth few are left, and lines have no variances.
+
+    Where no image has noise, there is no column of zeros for it.
+    """
+    return [
+        column
+        for column in SHOWN
+        if any(column.show(row.get(column.key)) != "–" and (row[column.key] or column.key != NOISE) for row in rows)
+    ]
 
 
 def terminal_table(rows: Sequence[Row], floors: Sequence[Row]) -> str:

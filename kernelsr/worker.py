@@ -129,8 +129,7 @@ class Worker:
         self.overall.seconds.append(cost["seconds"])
         results.save_estimate(part, estimate, problem, truth, recorder.trace)
         flags = " ".join(flags_of(estimate, problem, truth, recorder.trace))
-        heard = {"noise_std": problem.noise_std or None}  # or told; without noise it is no column
-        return metrics.score(estimate, problem, truth, scoring_of(cfg)) | heard | cost | {"flags": flags}
+        return metrics.score(estimate, problem, truth, scoring_of(cfg)) | cost | {"flags": flags}
 
 
 def _references(cfg: DictConfig, case: Case) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def mean_of(posed: Problem) -> Tensor:
     return gaussian(covariance_of(SHAPE), posed).to(posed.lr)
 
 
-def test_where_nothing_is_outside_the_kernel_stands() -> None:
+def test_where_nothing_is_outside_the_kernel_is_the_means() -> None:
     posed = problem(2, 32)
     fit = Told(posed, rng(), shape=SHAPE)
     found = bounded(posed, SHAPE, limit=2.0)
@@ -84,7 +85,7 @@ def test_the_size_shrinks_until_what_is_outside_is_worth_the_way() -> None:
         wanted = min(slope, (SHAPE[0].item() - limit) / spread)
         found = bounded(posed, SHAPE, limit=limit, outside=outside)
         t = ((SHAPE - found.chosen)[0] / spread).item()
-        assert wanted > 0.5 and t == pytest.approx(wanted, abs=1.5 * NEAR)
+        assert wanted > 0.5 and t == pytest.approx(wanted, abs=1.5 * NEAR) and found.smaller == pytest.approx(t)
 
 
 def test_stretch_and_skew_go_with_the_size_as_the_belief_says() -> None:
@@ -241,13 +242,16 @@ def test_the_measurement_pairs_by_image_and_counts_the_kernels_that_moved() -> N
 def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = compose_config(["prior=amortised", "start=bounded", "nonblind=wiener"])
     case = next(iter(Scenario(find_image_set("demo"), 4, rng="named", only=["coffee"], window=128)))
-    plain = {("demo", "coffee", "4"): {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"}}
     made: list[object] = []
     monkeypatch.setattr(bounds, "restore", lambda *args: made.append(args) or restore(*args))
-    taken = bounds.row_of("demo", case, cfg, plain)
-    assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 1)
     computed = bounds.row_of("demo", case, cfg, {})
-    assert len(made) == 4 and computed["psnr_bounded"] == taken["psnr_bounded"] > 15
+    kernel = {"kernel_psnr_amortised": str(computed["kernel_psnr_amortised"])}
+    plain = {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"} | kernel
+    taken = bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain})
+    assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 4)
+    with pytest.raises(ValueError, match="another kernel of coffee"):
+        bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain | {"kernel_psnr_amortised": "40"}})
+    assert computed["psnr_bounded"] == taken["psnr_bounded"] > 15
     assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0
 
 
@@ -262,8 +266,13 @@ def test_a_report_is_of_the_sets_that_are_named(
         assert f"all: 0 of {count} smaller" in capsys.readouterr().out
 
 
-def test_rows_of_other_settings_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_table(tmp_path / "rows.csv", [row("set5", "a", 4, 0.5, 30.0, 30.0, 31.0)])
-    monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--sets", "--start", "start.outside=100"])
-    with pytest.raises(SystemExit):
-        bounds.main()
+def test_rows_of_other_settings_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "rows.csv", [row("set5", "a", 4, 0.0, 30.0, 30.0, 31.0)])
+    monkeypatch.setattr(bounds, "scenarios", lambda *args: [])
+    for outside, refused in ((200.0, False), (100, True)):
+        monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--start", f"start.outside={outside}"])
+        with pytest.raises(SystemExit) if refused else nullcontext():
+            bounds.main()
+        assert ("rows with start.outside=200" in capsys.readouterr().err) is refused

@@ -189,7 +189,7 @@ def test_the_report_says_what_noise_was_told_or_heard(tmp_path):
         code, _, errors = run(*words, *more, f"hydra.run.dir={out}")
         (row,) = rows_of(out)
         assert code == 0, errors
-        said = float(row["noise_std"] or 0)
+        said = float(row["noise_std"])
         assert said == {"fixed": 0.04, "untold": heard(read_image(out / "coffee" / "lr.png")), None: 0}[noise]
         assert (said > 0) is bool(noise) is (">Noise<small>" in (out / "report.html").read_text()) is bool(noise)
 

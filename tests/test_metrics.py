@@ -168,7 +168,16 @@ def test_a_perfect_estimate_scores_perfectly(pair: tuple[torch.Tensor, torch.Ten
     problem = Problem(degrade(hr, kernel.float(), 2).clamp(0, 1), 2)
     row = metrics.score(Estimate(hr, kernel), problem, Truth(hr, kernel), metrics.Scoring(2))
     assert list(row) == [
-        *("psnr", "ssim", "kernel_psnr", "centroid_error", "variance_error", "kernel_psnr_shifted", "lr_psnr")
+        *(
+            "noise_std",
+            "psnr",
+            "ssim",
+            "kernel_psnr",
+            "centroid_error",
+            "variance_error",
+            "kernel_psnr_shifted",
+            "lr_psnr",
+        )
     ]
     assert row["psnr"] == row["kernel_psnr"] == row["kernel_psnr_shifted"] == math.inf
     assert row["ssim"] == pytest.approx(1)
@@ -181,7 +190,7 @@ def test_what_is_unknown_is_absent(pair: tuple[torch.Tensor, torch.Tensor]) -> N
     kernel = gaussian(1, 2, size=11).float()
     problem = Problem((degrade(pair[0], kernel, 2) + 0.01).clamp(0, 1), 2)
     row = metrics.score(Estimate(pair[0], kernel), problem, Truth(), metrics.Scoring(2))
-    assert list(row) == ["lr_psnr"]
+    assert list(row) == ["noise_std", "lr_psnr"] and row["noise_std"] == 0
     assert row["lr_psnr"] == pytest.approx(40, abs=0.2)
     assert metrics.floors(problem, Truth(), metrics.Scoring(2)) == []
     assert [r["method"] for r in metrics.floors(problem, Truth(kernel=kernel), metrics.Scoring(2))] == [
@@ -246,5 +255,5 @@ def test_a_diverged_estimate_is_scored_as_nan_and_breaks_nothing(pair: tuple[tor
     problem = Problem(degrade(pair[0], kernel.float(), 2).clamp(0, 1), 2)
     diverged = Estimate(torch.full_like(pair[0], torch.nan), torch.full_like(kernel, torch.nan))
     row = metrics.score(diverged, problem, Truth(pair[0], kernel), metrics.Scoring(2))
-    assert len(row) == 7
+    assert row.pop("noise_std") == 0 and len(row) == 7
     assert all(math.isnan(value) for value in row.values())

@@ -127,6 +127,9 @@ def test_shares_that_differ_are_said(photos: Path, tmp_path: Path) -> None:
     (said,) = merge(tmp_path / "whole", [tmp_path / "one", tmp_path / "two"])
     assert "a of gaussian+dip differs" in said
     assert str(read_rows(tmp_path / "whole" / "0" / "rows.csv")[0]["psnr"]) == psnr
+    whole = read_rows(tmp_path / "one" / "0" / "rows.csv")
+    write_rows(table, [row | {"noise_std": None} for row in whole])  # of an earlier version
+    assert merge(tmp_path / "again", [tmp_path / "one", tmp_path / "two"]) == []
 
 
 def test_killed_ten_times_it_ends_with_the_rows_of_an_undisturbed_sweep(

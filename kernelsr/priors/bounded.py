@@ -27,10 +27,10 @@ class Bounded(Believed):
     So the kernel is made smaller than the belief's mean, its size by t of the belief's spreads, stretch and skew by as much
     as the belief says that they go with it, until ``outside`` e + t^2/2 is least, e the root mean square of what of the
     image x(k) lies outside. What is near the border does not count: a network that takes y as periodic overshoots there
-    with any kernel. The deviation of what is believed about the kernel stays.
+    with any kernel. The deviation of what is believed about the kernel stays; ``smaller`` is t.
 
     Args:
-        fit: (problem, rng) -> the one whose belief it is: Amortised, Spectral. How cautious that is does not count.
+        fit: (problem, rng) -> the one whose belief it is: Amortised, Spectral. Its mean counts, not its kernel.
         restorer: (problem, rng) -> the network, frozen, for any kernel; it sees the whole image, up to seven times. USRNet's
             scales are x2 to x4.
         outside: the weight, of values on the [0, 1] scale.
@@ -85,6 +85,7 @@ class Bounded(Believed):
             found = minimize_scalar(cost, bounds=(0, reach), method="bounded", options=options)
             if found.x > NEAR and found.fun < cost(0.0):
                 smaller = float(found.x)
+        self.smaller = smaller
         self.believe(belief._replace(mean=belief.mean - smaller * spread), problem, weight, settled=settled)
 
 
