@@ -64,18 +64,24 @@ def row_of(name: str, case: Case, cfg: DictConfig, plain: Mapping[Place, Mapping
 
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each set and scale, for each scale, and for all of them."""
-    keys = sorted({(row["data"], str(row["scale"])) for row in rows})
-    for data, scale in [*keys, *(("all", scale) for scale in sorted({scale for _, scale in keys})), ("all", "")]:
-        group = [row for row in rows if data in ("all", row["data"]) and scale in ("", str(row["scale"]))]
+    """A line for each set and scale, for each scale, for all, and for kernels that are smaller than the mean or are not."""
+    groups: dict[str, list[Row]] = {}
+    for data, scale in sorted({(row["data"], str(row["scale"])) for row in rows}):
+        groups[f"{data} x{scale}"] = [row for row in rows if (row["data"], str(row["scale"])) == (data, scale)]
+    for scale in sorted({str(row["scale"]) for row in rows}):
+        groups[f"all x{scale}"] = [row for row in rows if str(row["scale"]) == scale]
+    groups |= {"all": list(rows), "smaller": [row for row in rows if float(row["smaller"]) > 0]}
+    groups["not smaller"] = [row for row in rows if float(row["smaller"]) == 0]
+    for name, group in groups.items():
+        if not group:
+            continue
         gains = [float(row["psnr_bounded"]) - float(row["psnr_amortised"]) for row in group]
         before, after = (
             100 * statistics.median(float(row[f"variance_error_{prior}"]) for row in group)
             for prior in ("amortised", "bounded")
         )
-        moved = sum(float(row["smaller"]) > 0 for row in group)
         yield (
-            f"{data}{scale and f' x{scale}'}: {moved} of {len(group)} smaller; image "
+            f"{name}: {sum(float(row['smaller']) > 0 for row in group)} of {len(group)} smaller; image "
             f"{compared(group, 'psnr_bounded', 'psnr_amortised')} dB, from {min(gains):+.2f} to {max(gains):+.2f}; kernel "
             f"{compared(group, 'kernel_psnr_bounded', 'kernel_psnr_amortised')} dB; median variance error {before:.1f} to "
             f"{after:.1f} %; the true kernel's images {compared(group, 'psnr_true', 'psnr_bounded')} dB better, than "

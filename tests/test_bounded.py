@@ -232,11 +232,13 @@ def test_the_measurement_pairs_by_image_and_counts_the_kernels_that_moved() -> N
         row("set5", "b", 4, 0.0, 30.0, 30.0, 31.0),
         row("set14", "a", 4, 0.0, 29.0, 29.3, 29.0),
     ]
-    one, first, by_scale, whole = bounds.summary(rows)
+    one, first, by_scale, whole, moved, unmoved = bounds.summary(rows)
     assert first.startswith("set5 x4: 1 of 2 smaller; image +0.30 dB") and one.startswith("set14 x4: 0 of 1")
     assert "from +0.00 to +0.60; kernel +0.50 dB" in first and "median variance error 20.0 to 15.0 %" in first
     assert "the true kernel's images +0.70 dB" in first and "than prior=amortised's +1.00" in first
     assert by_scale.startswith("all x4: 1 of 3") and whole.startswith("all: 1 of 3")
+    assert moved.startswith("smaller: 1 of 1 smaller; image +0.60 dB")
+    assert unmoved.startswith("not smaller: 0 of 2 smaller; image +0.15 dB")
 
 
 def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
