@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Spinning OpenMP threads slow small operations by orders of magnitude where another process keeps a core busy.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin for milliseconds before they sleep, which slows small operations by orders of magnitude where another
+# process keeps a core busy. A hundredth of that is longer than most gaps between operations, and cheap (docs/speed.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # NumPy's own go on spinning after a product, beside PyTorch's next operations; no product here needs them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Hydra passes errors on, and main() says them in the user's words.

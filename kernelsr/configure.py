@@ -26,6 +26,7 @@ from kernelsr.official import find_image_set
 from kernelsr.problem import Estimate, Problem, Progress
 from kernelsr.restorers.realesrgan import CARRIER, RealEsrgan
 from kernelsr.seeds import generator, seed_for
+from kernelsr.threads import on_threads, threads_of
 
 
 def device_of(name: str) -> torch.device:
@@ -103,7 +104,8 @@ def solve(
         if prior.settled:
             estimate = solvers.direct(problem, prior, restorer if nonblind is None else None, on_step=on_step)
         else:
-            estimate = solver(problem, prior, restorer, on_step=on_step, **own)
+            with on_threads(threads_of(cfg.threads)):
+                estimate = solver(problem, prior, restorer, on_step=on_step, **own)
     if not _finite(estimate.kernel, estimate.image):
         raise ValueError("the optimisation diverged: kernel or image is not finite; lower the priors' or restorer's lr")
     afterwards = None if nonblind is None else solvers.nonblind(whole, estimate.kernel, nonblind)

@@ -23,6 +23,7 @@ from kernelsr.jobs import Job
 from kernelsr.memory import keep_freed_memory
 from kernelsr.progress import Overall
 from kernelsr.results import Row
+from kernelsr.threads import threads_of
 from kernelsr.track import tracker
 from kernelsr.worker import Worker
 
@@ -47,10 +48,11 @@ def run(cfg: DictConfig, folder: Path, job: Job, version: str) -> list[str]:
     for name in ("resume", "references", "progress", "tf32"):
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name} is {cfg[name]!r}; it is true or false")
+    threads_of(cfg.threads)
     cases = list(scenario_of(cfg))
     scoring_of(cfg)  # what is wrong there is so for every image
     job.images = [case.name for case in cases]
-    job.settings = _flat(cfg) | {"version": version, "threads": str(torch.get_num_threads())}
+    job.settings = _flat(cfg) | {"version": version, "threads": str(cfg.threads or torch.get_num_threads())}
     part, parts = shard(cfg.shard)
     # Told from the job's names and not from its number, so that the shards may be jobs of one sweep: shard=1/4,2/4,3/4,4/4.
     first = crc32(f"{job.data} {job.method} {cfg.scale} {cfg.seed}".encode())

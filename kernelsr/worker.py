@@ -25,7 +25,7 @@ from kernelsr.restorers.realesrgan import CARRIER
 from kernelsr.results import Row
 from kernelsr.track import tracker
 
-NUMBERLESS = ("progress", "track", "resume", "cells", "shard", "batch")
+NUMBERLESS = ("progress", "track", "resume", "cells", "shard", "batch", "threads")
 """Settings that change nothing of what a command makes."""
 OUTSIDE = (*NUMBERLESS, "references", "data.only", "data.folder", "device", "protocol")
 """Settings that a cell's key leaves out: they change no estimate, or the key has what they stand for (a protocol's are in

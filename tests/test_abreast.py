@@ -340,10 +340,11 @@ def test_ten_bits_are_in_a_gpus_keys_and_in_no_cpus(
     assert key("cpu", "tf32=false") == key("cpu", "tf32=true")
 
 
-def test_it_changes_no_number_and_no_key(photos: Path) -> None:
+@pytest.mark.parametrize("word", ["batch=4", "threads=3"])
+def test_how_it_is_spread_changes_no_number_and_no_key(photos: Path, word: str) -> None:
     from kernelsr.cli import command_of
     from kernelsr.worker import settings_of
 
-    first, second = (configured(*words(photos, "prior=dkp", batch)) for batch in ("batch=auto", "batch=4"))
+    first, second = (configured(*words(photos, "prior=dkp", *more)) for more in ([], [word]))
     assert settings_of(first) == settings_of(second)
-    assert command_of(["prior=dkp", "batch=4"]) == "python run.py prior=dkp"
+    assert command_of(["prior=dkp", word]) == "python run.py prior=dkp"

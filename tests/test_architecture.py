@@ -26,6 +26,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
         "colours",
         "memory",
         "precision",
+        "threads",
         "blocks",
         "convolution",
         "noise",

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from cases import problem, rng, true_kernel, uniform
 from torch import Tensor
 
-from experiments.bench import compare, measure, reference, scaling, startup, step
+from experiments.bench import compare, measure, reference, scaling, startup, step, waiting
 from kernelsr import priors, restorers, solvers
 from kernelsr.degradation import degrade
 from kernelsr.files import read_table
@@ -109,6 +110,36 @@ def test_variants_take_turns_and_report(monkeypatch: pytest.MonkeyPatch) -> None
     assert [row["variant"] for row in rows] == ["reference", "bf16"] and rows[0]["faster"] == 1
     assert all(row["step_seconds"] > 0 and row["peak_mb"] > 50 and row["gflop"] == 0.1 for row in rows)
     assert rows[1]["faster"] == pytest.approx(rows[0]["step_seconds"] / rows[1]["step_seconds"], rel=0.02)
+
+
+def test_ways_to_wait_take_turns_beside_nothing_and_beside_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[subprocess.Popen[bytes]] = []
+    began = subprocess.Popen
+
+    def start(*words: Any, **more: Any) -> subprocess.Popen[bytes]:
+        others.append(began(*words, **more))
+        return others[-1]
+
+    def seconds(tree: Path, words: list[str], way: dict[str, str]) -> float:
+        assert words == ["step", "--size", "64", "--channels", "8"]
+        busy = bool(others) and others[-1].poll() is None
+        turn = 100 * (sum(each == (busy, *way.values()) for each in asked) % 2)
+        asked.append((busy, *way.values()))
+        return 1 + busy + int(way["OMP_NUM_THREADS"]) + int(way["GOMP_SPINCOUNT"]) + turn
+
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(waiting, "seconds", seconds)
+    monkeypatch.setattr(waiting.subprocess, "Popen", start)
+    monkeypatch.setattr(waiting, "TURNS", (0, 7))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    rows = waiting.rows(64, 8, 3)
+    shown = [tuple(row[key] for key in ("busy", "omp_threads", "turns", "step_seconds", "slower")) for row in rows]
+    assert shown == [
+        *((0, 1, 0, 2, 1), (0, 2, 0, 3, 1.5), (0, 2, 7, 10, 5)),
+        *((1, 1, 0, 3, 1.5), (1, 2, 0, 4, 2), (1, 2, 7, 11, 5.5)),
+    ]
+    assert asked[:6] == asked[6:12] == asked[12:] and len(others) == 9
+    assert all(other.poll() is not None for other in others)
 
 
 def test_rows_say_what_made_them(tmp_path: Path) -> None:

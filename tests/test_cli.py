@@ -223,6 +223,8 @@ def test_a_sweep_writes_one_folder_a_job_and_says_in_its_exit_code_that_one_fail
         (["cells=run.py"], ["cells is 'run.py'", "folder"]),
         (["resume=maybe"], ["resume is 'maybe'", "true or false"]),
         (["tf32=maybe"], ["tf32 is 'maybe'", "true or false"]),
+        (["threads=0"], ["threads is 0", "null"]),
+        (["threads=all"], ["threads is 'all'"]),
         (["device=abacus"], ["auto, cpu or cuda"]),
         (["hydra.run.dir=/dev/null/folder"], ["/dev/null/folder", "hydra.run.dir="]),
     ],
@@ -234,6 +236,19 @@ def test_wrong_settings_are_explained_in_a_few_lines(words, said, tmp_path):
     assert "Traceback" not in errors and len(errors.splitlines()) < 16
     for word in said:
         assert word in errors
+
+
+def test_threads_wait_awake_for_a_moment_only_unless_the_user_says_how_they_wait():
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    free = {key: value for key, value in os.environ.items() if key not in names} | {"PYTHONPATH": str(ROOT)}
+    told = f"import os, kernelsr.cli; print(*map(os.environ.get, {names}))"
+    for set_by_user, expected in (
+        ({}, "PASSIVE 1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+    ):
+        out = subprocess.run([sys.executable, "-c", told], env=free | set_by_user, capture_output=True, text=True)
+        assert out.stdout.strip() == expected
 
 
 def test_a_missing_set_names_its_variable(tmp_path):

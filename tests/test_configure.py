@@ -233,3 +233,27 @@ def test_python_multiplies_as_the_command_line_and_leaves_the_program_as_it_was(
     kernelsr.estimate(image, 2, prior="gaussian", restorer="bicubic", steps=1, on_step=watch)
     assert seen == [(False, False)]
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_the_solver_has_the_threads_that_it_is_given_and_the_program_has_its_own_back() -> None:
+    seen: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(torch.get_num_threads())
+
+    image = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    for more in ([], [f"threads={before + 1}"]):
+        kernelsr.estimate(image, 2, prior="gaussian", restorer="bicubic", steps=1, overrides=more, on_step=watch)
+    assert seen == [before, before + 1] and torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="threads is -1"):
+        kernelsr.estimate(image, 2, prior="gaussian", restorer="bicubic", steps=1, overrides=["threads=-1"])
+    with pytest.raises(ValueError, match="diverged"):
+        kernelsr.estimate(
+            image,
+            2,
+            prior="gaussian",
+            steps=2,
+            overrides=["restorer.lr=1e30", "prior.lr=1e30", f"threads={before + 1}"],
+        )
+    assert torch.get_num_threads() == before

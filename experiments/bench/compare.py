@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 
 from scipy import stats
 
@@ -41,9 +42,9 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "remove", "--force", str(folder)], capture_output=True)
 
 
-def seconds(tree: Path, words: Sequence[str]) -> float:
-    """What the probe says of a tree."""
-    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "PASSIVE"}
+def seconds(tree: Path, words: Sequence[str], way: Mapping[str, str] = MappingProxyType({})) -> float:
+    """What the probe says of a tree, in an environment with these variables."""
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "PASSIVE"} | dict(way)
     done = subprocess.run(
         [sys.executable, str(PROBE), *words], cwd=tree, env=environment, capture_output=True, text=True
     )
