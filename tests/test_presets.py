@@ -44,7 +44,7 @@ def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
 
 def test_refined_is_the_loop_that_was_measured_and_takes_other_priors() -> None:
     words = ["prior=gaussian", "start=amortised", "start.weight=1e-4", "nonblind=usrnet"]
-    words += ["start.settled=0.2", "restorer.channels=16", "crop=160", "solver.steps=150", "threads=1"]
+    words += ["start.settled=0.2", "restorer.channels=16", "crop=192", "solver.steps=150", "threads=1"]
     cfg, measured = compose_config(["preset=refined"]), compose_config(words)
     assert cfg.start.settled == flags.DOUBT
     assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(measured, resolve=True)
