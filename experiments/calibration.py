@@ -136,11 +136,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         def of(key: str, group: list[dict[str, Any]] = group) -> list[float]:
             return [float(row[key]) for row in group]
 
-        inside = statistics.mean(of("narrow_inside") + of("wide_inside"))
         spent = statistics.median(of("milliseconds"))
-        line = (
-            f"{name}{scale and f' x{scale}'} ({len(group)}): 90 % intervals hold {100 * inside:.0f} %, {spent:.0f} ms"
-        )
+        line = f"{name}{scale and f' x{scale}'} ({len(group)}): 90 % intervals hold {held(group)}, {spent:.0f} ms"
         for prior in ("amortised", "spectral"):
             middle = 100 * statistics.median(of(f"variance_error_{prior}"))
             line += f"; {prior} {statistics.mean(of(f'kernel_psnr_{prior}')):.2f} dB, variances {middle:.1f} %"
@@ -151,6 +148,17 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
                 found = compared(group, f"{score}_amortised", f"{score}_spectral")
                 line += f"; {what} {found} against the spectral fit's"
         yield line
+
+
+def held(rows: Sequence[dict[str, Any]]) -> str:
+    """How many of the true variances the intervals hold, with the share's own interval over photographs."""
+    shares: dict[tuple[tuple[str, str], int | None], float] = {
+        ((row["data"], row["image"]), int(row["scale"])): 50.0 * (int(row["narrow_inside"]) + int(row["wide_inside"]))
+        for row in rows
+    }
+    found = paired_difference(shares, dict.fromkeys(shares, 0.0))
+    assert found is not None
+    return f"{found.mean:.0f} %" + ("" if found.low is None else f" [{found.low:.0f}, {found.high:.0f}]")
 
 
 def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[tuple[str, ...], int | None], float]:

@@ -6,6 +6,7 @@ import csv
 import inspect
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -364,6 +365,17 @@ def test_gains_are_of_the_images_that_both_tables_have() -> None:
         "all: kernel PSNR +1.25",
     ]
     assert lines[2].endswith("(4)")
+
+
+def test_the_share_that_intervals_hold_has_an_interval_over_photographs_at_all_scales() -> None:
+    def row(image: int, scale: int, narrow: int, wide: int) -> dict[str, Any]:
+        return {"data": "x", "image": str(image), "scale": scale, "narrow_inside": narrow, "wide_inside": wide}
+
+    both = [row(0, scale, 1, 1) for scale in (2, 3)] + [row(1, 2, 0, 1)]
+    assert calibration.held(both) == "75 %"  # of the mean of 100 and 50; two photographs have no interval
+    many = [row(number, scale, number % 2, number % 2) for number in range(40) for scale in (2, 3, 4)]
+    share, low, high = map(int, calibration.held(many).translate({ord(c): " " for c in "%[],"}).split())
+    assert share == 50 and 31 <= low <= 38 and 62 <= high <= 69  # of 40 photographs, where 120 would have [41, 59]
 
 
 def test_intervals_hold_what_the_belief_says() -> None:
