@@ -12,13 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# OpenMP's threads spin for milliseconds before they sleep, which slows small operations by orders of magnitude where another
-# process keeps a core busy. A hundredth of that is longer than most gaps between operations, and cheap (docs/speed.md).
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# NumPy's own go on spinning after a product, beside PyTorch's next operations; no product here needs them.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Hydra passes errors on, and main() says them in the user's words.
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -33,6 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kernelsr import launchers
 from kernelsr.paths import CONF
+from kernelsr.waiting import wait_briefly
+
+wait_briefly()  # NumPy and PyTorch are imported later, in the functions that need them
 
 
 def method_name(choices: Mapping[str, Any]) -> str:

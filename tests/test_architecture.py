@@ -27,6 +27,7 @@ LAYERS = [  # a module imports from layers above its own line only, and from its
         "memory",
         "precision",
         "threads",
+        "waiting",
         "blocks",
         "convolution",
         "noise",

@@ -263,6 +263,11 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         runs.run(configured("data=folder", f"data.folder={tmp_path}"), tmp_path / "out", job_of(), "")
 
 
+def test_threads_that_are_none_end_the_run_before_any_image(photos, tmp_path):
+    with pytest.raises(ValueError, match="threads is 0"):
+        runs.run(configured("data=folder", f"data.folder={photos}", "threads=0", *TINY), tmp_path, job_of(), "")
+
+
 def test_an_image_smaller_than_the_kernel_is_skipped_with_its_reason(tmp_path, capsys):
     Image.new("RGB", (5, 5)).save(tmp_path / "dot.png")
     cfg = configured("data=real", f"data.folder={tmp_path}", "scale=2", *TINY)

@@ -1,10 +1,5 @@
 """Benchmarks anyone can run: `python -m experiments.bench.NAME [--append CSV]`; docs/speed.md says what each measures."""
 
-import os
+from kernelsr.waiting import wait_briefly
 
-# Before NumPy and PyTorch are imported, and as `python run.py` does: threads that spin for long slow one another wherever
-# something else runs too.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+wait_briefly()  # as `python run.py` does
