@@ -23,10 +23,10 @@ LEVELS = 7
 
 @dataclass(frozen=True)
 class Degraded:
-    """LR patches (n, 1, side, side) and their noise (n,).
+    """LR patches (n, 1, side, side) and their noise (n,), where the photographs are.
 
     The noise is all that was added; ``level`` (n,) is that of the white noise among it, and ``photograph`` (n,) says which
-    one was degraded.
+    one was degraded; both on the CPU.
     """
 
     patches: Tensor
@@ -54,14 +54,17 @@ class LrPatches:
     Args:
         paths: photographs.
         shrink: by how much the largest and the smallest copy are smaller.
+        device: where the copies are kept, and patches are made but for JPEG's codec. What is random is drawn on the CPU: the
+            same everywhere.
     """
 
-    def __init__(self, paths: list[Path], shrink: Sequence[float] = (1.0, 4.0)):
+    def __init__(self, paths: list[Path], shrink: Sequence[float] = (1.0, 4.0), device: str = "cpu"):
+        self.device = device
         self.copies: list[list[Tensor]] = []
         for path in paths:
             bright = grey(read_image(path))
             factors = torch.logspace(0, 1, LEVELS, shrink[1] / shrink[0]) * shrink[0]
-            self.copies.append([_smaller(bright, factor) for factor in factors.tolist()])
+            self.copies.append([_smaller(bright, factor).to(device) for factor in factors.tolist()])
 
     def draw(
         self, kernel: Tensor, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
@@ -74,12 +77,12 @@ class LrPatches:
         need = (side - 1) * scale + kernel.shape[-1]
         crops, photograph = zip(*(self._crop(need, rng, cfg, hard) for _ in range(count)), strict=True)
         sharp = torch.cat(crops, 1)
-        lr = F.conv2d(sharp, kernel, stride=scale, groups=count).transpose(0, 1)
+        lr = F.conv2d(sharp, kernel.to(sharp), stride=scale, groups=count).transpose(0, 1)
         level = (
             cfg.loudest / 255 * torch.rand(count, generator=rng) * (torch.rand(count, generator=rng) < hard * cfg.noisy)
         )
         clean = lr
-        lr = clean + level[:, None, None, None] * torch.randn(lr.shape, generator=rng)
+        lr = clean + (level[:, None, None, None] * torch.randn(lr.shape, generator=rng)).to(lr)
         lr = (lr.clamp(0, 1) * 255).round() / 255
         packed = torch.rand(count, generator=rng) < hard * cfg.compressed
         for place in packed.nonzero()[:, 0].tolist():
@@ -104,7 +107,7 @@ class LrPatches:
         if turns[3] < hard * cfg.soft and softness > 0.2:
             place = torch.arange(-4, 5, dtype=torch.float32)
             profile = torch.exp(-(place**2) / (2 * softness**2))
-            profile = profile / profile.sum()
+            profile = (profile / profile.sum()).to(crop)
             padded = F.pad(crop, (4, 4, 4, 4), mode="reflect")
             crop = F.conv2d(F.conv2d(padded, profile.view(1, 1, 1, 9)), profile.view(1, 1, 9, 1))
         return crop, number

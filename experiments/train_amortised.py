@@ -92,7 +92,7 @@ def main(cfg: DictConfig) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     out, name, tree = Path(cfg.out), cfg.name, commit()
     out.mkdir(parents=True, exist_ok=True)
-    seen, held = (LrPatches(paths, cfg.shrink) for paths in photographs(cfg.photos, cfg.held_out))
+    seen, held = (LrPatches(paths, cfg.shrink, device) for paths in photographs(cfg.photos, cfg.held_out))
     training = train(cfg, seen, held, out / f"{name}.checkpoint", device)
     network = training.mean.cpu().eval()
     assert isinstance(network, amortised.PosteriorNetwork)

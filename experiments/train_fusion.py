@@ -63,7 +63,7 @@ def draw(network: PosteriorNetwork, photographs: LrPatches, cfg: DictConfig, cou
         lr_side = (side - fkp_kernel_size(scale)) // scale + 1
         kernel, covariance = gaussians(1, scale, rng)
         image = photographs.draw(kernel, lr_side, scale, rng, cfg.whole)
-        problem = Problem(image.patches, scale, noise_std=image.level.item())
+        problem = Problem(image.patches.cpu(), scale, noise_std=image.level.item())
         said = witnesses(problem, Spectral(problem, rng), network, cfg.whole.windows)
         done.append((said, shape_of(covariance), image.photograph))
         if len(done) % 200 == 0:

@@ -296,6 +296,22 @@ def test_patches_are_as_noisy_as_they_say(folder: Path) -> None:
     torch.testing.assert_close(measured, noisy.noise_std, atol=8e-3, rtol=0.1)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_patches_made_on_the_device_are_those_of_the_cpu(folder: Path) -> None:
+    cfg = settings(noisy=1.0, compressed=0.5)
+    kernel, _ = gaussians(6, 2, rng())
+    here, there = (
+        LrPatches(photographs(folder, 1)[0], (1, 2), device).draw(kernel, 32, 2, rng(5), cfg)
+        for device in ("cpu", "cuda")
+    )
+    assert there.patches.is_cuda and there.noise_std.is_cuda
+    packed = (here.patches - there.patches.cpu()).abs().flatten(1).amax(
+        1
+    ) > 1.5 / 255  # a level that was rounded otherwise
+    assert packed.sum() <= 1, "JPEG alone may make more of it"
+    torch.testing.assert_close(there.noise_std.cpu(), here.noise_std, atol=1e-3, rtol=0.02)
+
+
 def test_a_training_that_was_killed_ends_as_if_it_was_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
