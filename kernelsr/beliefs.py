@@ -1,4 +1,4 @@
-"""What is believed of a Gaussian kernel: a Gaussian over its shape, and the kernel prior of those who believe so.
+"""Kernels of which a posterior says how sure they are; and what is believed of a Gaussian kernel, a Gaussian over its shape.
 
 A kernel's *shape* is (size, stretch, skew), its covariance in HR pixels squared having the logarithm
 [[size + stretch, skew], [skew, size - stretch]] in (row, column): any three numbers are a covariance, and an error of e in
@@ -8,6 +8,7 @@ one of them is an error of 100 e % in a variance.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -35,22 +36,49 @@ class Belief(NamedTuple):
         return torch.linalg.inv(self.precision).diagonal(dim1=1, dim2=2).sqrt()
 
 
-class Believed(KernelPrior):
-    """The kernel that a belief about its shape has for its mean, or nearby; nothing learns.
+class Posterior(KernelPrior):
+    """A kernel that was read off y, with how sure it is; nothing learns.
 
-    As a start it may also hold the loop: its penalty is ``weight`` times d'Pd/2, P the belief's precision and d the
-    distance of a kernel's shape from its own, so that the loop is held as firmly as the shape is known. d is that of
-    the Gaussian which is next to the kernel to first order: what no Gaussian is near to, a pedestal or grain, costs nothing.
+    As a start it may also hold the loop: its penalty is ``weight`` times ``surprise``, beside a mean squared error of images
+    in [0, 1], so that the loop is held as firmly as the kernel is known.
+    """
+
+    weight: float = 0.0
+
+    def stand(self, weight: float, settled: float) -> None:
+        """How it deals with a loop; once, by the constructor.
+
+        The kernel is settled where its ``doubt``, if the constructor has set one, is ``settled`` at most, and where the
+        constructor has said so, as a start does of one that its fit has settled.
+        """
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
+        if not 0 <= settled < math.inf:
+            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
+        self.settled = self.settled or (self.doubt is not None and self.doubt.size <= settled)
+        self.weight, self.holds = weight, weight > 0
+
+    @abstractmethod
+    def surprise(self, kernel: Tensor) -> Tensor:
+        """Minus the log-density, but for a constant, of a kernel (1, 1, K, K) that a loop has come to."""
+
+    def penalty(self, kernel: Tensor) -> Tensor:
+        return self.weight * self.surprise(kernel) if self.holds else kernel.new_zeros(())
+
+
+class Believed(Posterior):
+    """The kernel that a belief about its shape has for its mean, or nearby.
+
+    The surprise is d'Pd/2, P the belief's precision and d the distance of a kernel's shape from its own: that of the Gaussian
+    which is next to the kernel to first order, so that what no Gaussian is near to, a pedestal or grain, costs nothing.
 
     Args:
         belief: about one shape, in HR pixels.
         chosen: the kernel's shape (3,).
-        weight: of the penalty, beside a mean squared error of images in [0, 1].
     """
 
     belief: Belief
     chosen: Tensor
-    weight: float = 0.0
 
     def believe(
         self,
@@ -60,18 +88,9 @@ class Believed(KernelPrior):
         chosen: Tensor | None = None,
         settled: float = 0.0,
     ) -> None:
-        """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor.
-
-        The kernel is settled where its ``doubt``, if the constructor has set one, is ``settled`` at most, and where the
-        constructor has said so, as a start does of one that its fit has settled.
-        """
-        if weight < 0:
-            raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
-        if not 0 <= settled < math.inf:
-            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
-        self.settled = self.settled or (self.doubt is not None and self.doubt.size <= settled)
+        """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor."""
+        self.stand(weight, settled)
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
-        self.weight, self.holds = weight, weight > 0
 
         def kernel(shape: Tensor) -> Tensor:
             return gaussian(covariance_of(shape), problem)
@@ -86,11 +105,9 @@ class Believed(KernelPrior):
     def forward(self) -> Tensor:
         return self.get_buffer("kernel")
 
-    def penalty(self, kernel: Tensor) -> Tensor:
-        if not self.holds:
-            return kernel.new_zeros(())
+    def surprise(self, kernel: Tensor) -> Tensor:
         d = self.get_buffer("distance") @ (kernel - self()).flatten()
-        return self.weight * (d @ self.get_buffer("precision") @ d) / 2
+        return (d @ self.get_buffer("precision") @ d) / 2
 
 
 def covariance_of(shape: Tensor) -> Tensor:

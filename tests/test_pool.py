@@ -140,6 +140,53 @@ def test_the_doubt_is_the_spread_of_the_sizes() -> None:
     assert alone.doubt is not None and alone.doubt.size == pytest.approx(0, abs=1e-6)
 
 
+def test_the_surprise_is_that_of_a_mixture_as_wide_as_the_next_kernel_is_away() -> None:
+    given, _ = posed(LinearMotion())
+    prior = read(given, weight=0.5, count=40)
+    weights, pool = prior.get_buffer("weights"), prior.get_buffer("pool")
+    apart = [
+        min((one - other).square().sum().item() for j, other in enumerate(pool) if i != j) for i, one in enumerate(pool)
+    ]
+    width = sum(w * a for w, a in zip(weights.tolist(), apart, strict=True))
+    kernel = LinearMotion()(1, given, rng(3)) + 0.001
+    density = sum(
+        w * math.exp(-(kernel[0] - one).square().sum().item() / (2 * width))
+        for w, one in zip(weights.tolist(), pool, strict=True)
+    )
+    assert prior.surprise(kernel).item() == pytest.approx(-math.log(density))
+    assert prior.penalty(kernel).item() == pytest.approx(-math.log(density) / 2)
+
+
+def test_of_two_directions_that_are_as_likely_a_loop_may_take_either() -> None:
+    given, _ = posed(LinearMotion())
+    shake = RandomMotion()(1, given, rng(2))
+    near = 0.9 * shake + 0.1 * Disk()(1, given, rng())
+    prior = read(given, Of(torch.cat([shake, shake.flip(2, 3), near, near.flip(2, 3)])), weight=1.0)
+    one, other = (prior.surprise(kernel).item() for kernel in (shake, shake.flip(2, 3)))
+    assert one == pytest.approx(other, rel=1e-3)
+    # Nearer to one of both than their mean it is pulled to that one.
+    kernel = (0.6 * shake + 0.4 * shake.flip(2, 3)).requires_grad_()
+    prior.surprise(kernel).backward()
+    assert kernel.grad is not None
+    assert (kernel.grad * (shake - shake.flip(2, 3))).sum() < 0
+
+
+def test_a_kernel_that_is_twice_in_the_pool_is_no_other() -> None:
+    given, _ = posed(LinearMotion())
+    pool = LinearMotion("any")(20, given, rng())
+    once, twice = read(given, Of(pool), weight=1.0), read(given, Of(torch.cat([pool, pool])), weight=1.0)
+    assert twice.apart == pytest.approx(once.apart, rel=1e-3)
+    with pytest.raises(ValueError, match="a pool of one kernel"):
+        read(given, Of(pool[:1].repeat(3, 1, 1, 1)), weight=1.0)
+
+
+def test_it_is_settled_where_the_doubt_is_small_enough() -> None:
+    given, _ = posed(Disk())
+    doubt = read(given).doubt
+    assert doubt is not None and doubt.size > 0
+    assert read(given, settled=1.01 * doubt.size).settled and not read(given, settled=0.99 * doubt.size).settled
+
+
 def test_noise_is_seen_and_leaves_more_open() -> None:
     given, _ = posed(LinearMotion())
     noisy = Problem((given.lr + 0.03 * normal(*given.lr.shape)).clamp(0, 1), 2)
@@ -178,6 +225,8 @@ def test_device_and_dtype_are_the_problem_s() -> None:
         ({"count": 0}, "count is 0"),
         ({"trust": 0.0}, "trust is 0"),
         ({"window": 4}, "window is 4"),
+        ({"weight": -1.0}, "weight is -1"),
+        ({"settled": -1.0}, "settled is -1"),
     ],
 )
 def test_what_it_cannot_do_is_refused(settings: dict[str, float], words: str) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from kernelsr import kernels
+from kernelsr.beliefs import Posterior
 from kernelsr.families import KernelFamily
-from kernelsr.learner import KernelPrior
 from kernelsr.pool_likelihood import NOISE, TRUST, WINDOW, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
 
 
-class Pool(KernelPrior):
+class Pool(Posterior):
     """The mean of the posterior over a pool of kernels, drawn from any family; nothing learns afterwards.
 
     Each kernel of the pool is as likely as the periodogram of y is with it and the photograph and noise that suit it best,
@@ -24,15 +24,21 @@ class Pool(KernelPrior):
     ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` is the spread of the kernel's size, and
     ``noise_std`` the noise of the channels' mean beside the likeliest.
 
+    The density by which it holds a loop is a mixture of isotropic Gaussians about the pool's kernels, each by its weight, as
+    wide as the next kernel is away, in the posterior's mean square. Where two directions are as likely, either is open.
+
     Args:
         family: of the pool.
         count: how many are drawn, by ``rng``; more come nearer to the true one.
         trust: y is worth so many independent numbers times the root of its pixels. The windows of one photograph err alike,
             so that twice the pixels tell less than twice as much.
         window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
+        weight: of the penalty that holds a loop to the posterior, beside a mean squared error of images in [0, 1].
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
 
     Raises:
-        ValueError: no kernel, no trust, or a window too small for a spectrum or for the kernels.
+        ValueError: no kernel, no trust, a window too small for a spectrum or for the kernels, a negative weight or spread,
+            or a pool of one kernel that is to hold a loop.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class Pool(KernelPrior):
         count: int = 2000,
         trust: float = TRUST,
         window: int = WINDOW,
+        weight: float = 0.0,
+        settled: float = 0.0,
     ):
         super().__init__()
         if not isinstance(count, int) or count < 1:
@@ -59,12 +67,28 @@ class Pool(KernelPrior):
         self.register_buffer("weights", weights.to(drawn))
         self.noise_std = (unknowns[loss.argmin(), NOISE] / 2).exp().item()
         self.doubt = Doubt(_spread(drawn.cpu().double(), weights))
+        self.stand(weight, settled)
+        if self.holds:
+            self.apart = (weights @ _nearest(drawn.cpu().double())).item()
 
     def forward(self) -> Tensor:
         return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
+
+    def surprise(self, kernel: Tensor) -> Tensor:
+        away = (kernel - self.get_buffer("pool")).square().sum((1, 2, 3))
+        return -torch.logsumexp(self.get_buffer("weights").log() - away / (2 * self.apart), 0)
 
 
 def _spread(pool: Tensor, weights: Tensor) -> float:
     """The standard deviation of the logarithm of the variance of kernels, by their weights."""
     sizes = (kernels.moments(pool).diagonal(dim1=1, dim2=2).sum(1) / 2).clamp(min=1e-3).log()
     return (weights @ (sizes - weights @ sizes).square()).sqrt().item()
+
+
+def _nearest(pool: Tensor) -> Tensor:
+    """The squared distance (n,) of kernels from the next one that is another."""
+    apart = torch.cdist(pool.flatten(1), pool.flatten(1)).square()
+    nearest = apart.masked_fill(apart < 1e-12, math.inf).amin(1)
+    if nearest.isinf().any():
+        raise ValueError("a pool of one kernel says nothing of how far others may be; leave out weight, or draw more")
+    return nearest
