@@ -3,8 +3,8 @@
 A row an image: scores of prior=amortised's kernel and of start=bounded's, by how many spreads this is smaller than the
 posterior's mean, and the PSNR of what the non-blind restorer makes of either and of the true kernel. Those that do not
 depend on start=bounded are taken from rows of experiments.calibration, where `--plain` has the image. Images that the CSV has
-are not computed again. Degraded as in the papers: FKP's kernels, seed 1. `--photos FOLDER` takes the middles of photographs,
-most of which the amortised network has seen in training.
+are not computed again. Degraded as in the papers: FKP's kernels, seed 1; with `--noise` or `--jpeg` if they are given.
+`--photos FOLDER` takes the middles of photographs, most of which the amortised network has seen in training.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.calibration import compared, scored
+from experiments.calibration import ask_degradation, columns, compared, degradation, scored
 from experiments.middles import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config, part, restore
@@ -40,11 +41,20 @@ def place(row: Mapping[str, Any]) -> Place:
     return row["data"], str(row["image"]), str(row["scale"])
 
 
-def row_of(name: str, case: Case, cfg: DictConfig, plain: Mapping[Place, Mapping[str, Any]]) -> Row:
+def settings(row: Mapping[str, Any]) -> tuple[float, float, str, str]:
+    """What all rows of a file have alike; older ones say nothing of noise and JPEG, and have neither."""
+    told, jpeg = (str(row.get(key) or usual) for key, usual in (("told", "mean"), ("jpeg", "")))
+    return float(row["outside"]), float(row.get("level") or 0), told, jpeg
+
+
+def row_of(
+    name: str, case: Case, cfg: DictConfig, plain: Mapping[Place, Mapping[str, Any]], worse: Mapping[str, Any]
+) -> Row:
     problem, truth = case.load()
+    problem = replace(problem, noise_std=0.0) if worse["told"] == "nothing" else problem
     assert truth.kernel is not None and truth.hr is not None
     fit, found = (part(cfg, group, problem, torch.Generator()) for group in ("prior", "start"))
-    row: Row = {"data": name, "image": case.name, "scale": problem.scale, "outside": cfg.start.outside}
+    row: Row = {"data": name, "image": case.name, "scale": problem.scale, **worse, "outside": cfg.start.outside}
     row["smaller"] = found.smaller
     used = {"amortised": fit(), "bounded": found(), "true": truth.kernel}
     row |= scored("amortised", used["amortised"], truth.kernel) | scored("bounded", used["bounded"], truth.kernel)
@@ -92,9 +102,10 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
 def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Scenario]]:
     for scale in options.scales:
         if options.photos:
-            yield "photographs", Scenario(folder, scale, rng="named")
+            yield "photographs", Scenario(folder, scale, rng="named", **degradation(options))
         else:
-            yield from ((name, Scenario(find_image_set(name), scale)) for name in options.sets or SETS)
+            for name in options.sets or SETS:
+                yield name, Scenario(find_image_set(name), scale, **degradation(options))
 
 
 def main() -> None:
@@ -103,6 +114,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="all three by default; with --report, all that the rows are of")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
+    ask_degradation(parser)
     parser.add_argument("--every", type=int, default=1, help="take each so manieth image")
     parser.add_argument("--plain", type=Path, help="rows of experiments.calibration with images of the same restorer")
     parser.add_argument("--nonblind", nargs="+", default=["usrnet"], help="a restorer, and settings of it")
@@ -116,8 +128,10 @@ def main() -> None:
     cfg = compose_config(
         ["prior=amortised", "start=bounded", f"nonblind={options.nonblind[0]}", *options.nonblind[1:], *options.start]
     )
-    if strange := {float(row["outside"]) for row in rows} - {float(cfg.start.outside)}:
-        parser.error(f"{options.csv} has rows with start.outside={strange.pop()}; give another file")
+    worse = columns(options)
+    if strange := {settings(row) for row in rows} - {settings(worse | {"outside": cfg.start.outside})}:
+        had = dict(zip(("start.outside", "--noise", "--told", "--jpeg"), strange.pop(), strict=True))
+        parser.error(f"{options.csv} has rows of {had}; give another file")
     done = {place(row) for row in rows}
     plain = {place(row): row for row in read_table(options.plain)} if options.plain else {}
     with TemporaryDirectory() as folder:
@@ -126,7 +140,7 @@ def main() -> None:
         for name, scenario in scenarios(options, Path(folder)):
             for case in tqdm(list(scenario)[:: options.every], desc=f"{name} x{scenario.scale}", mininterval=30):
                 if (name, case.name, str(scenario.scale)) not in done:
-                    rows.append(row_of(name, case, cfg, plain))
+                    rows.append(row_of(name, case, cfg, plain, worse))
                     write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 

@@ -111,9 +111,26 @@ def images(cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: 
     return found
 
 
-def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
+def ask_degradation(parser: argparse.ArgumentParser) -> None:
+    """Options for noise and JPEG."""
+    parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
+    parser.add_argument("--told", choices=("mean", "heard", "nothing"), default="mean", help="what problems have of it")
+    parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
+
+
+def degradation(options: argparse.Namespace) -> dict[str, Any]:
+    """These options as a scenario's settings; ``told`` nothing is up to the caller."""
     worse: dict[str, Any] = {"noise_std": options.noise / 255, "jpeg": options.jpeg and tuple(options.jpeg)}
-    worse |= {"noise": "untold"} if options.told == "heard" else {}
+    return worse | ({"noise": "untold"} if options.told == "heard" else {})
+
+
+def columns(options: argparse.Namespace) -> dict[str, Any]:
+    """These options as a row's columns."""
+    return {"level": options.noise, "told": options.told, "jpeg": " to ".join(map(str, options.jpeg or []))}
+
+
+def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
+    worse = degradation(options)
     for scale in options.scales:
         for name in options.sets:
             yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
@@ -190,9 +207,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=["set5", "set14", "bsd100"])
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
-    parser.add_argument("--told", choices=("mean", "heard", "nothing"), default="mean", help="what problems have of it")
-    parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
+    ask_degradation(parser)
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
@@ -210,14 +225,7 @@ def main() -> None:
             problem, truth = case.load()
             assert truth.kernel is not None
             problem = replace(problem, noise_std=0.0) if options.told == "nothing" else problem
-            place = {
-                "image": case.name,
-                "data": name,
-                "scale": problem.scale,
-                "level": options.noise,
-                "told": options.told,
-                "jpeg": " to ".join(map(str, options.jpeg or [])),
-            }
+            place = {"image": case.name, "data": name, "scale": problem.scale} | columns(options)
             found = row(problem, truth.kernel, network, options.patches)
             found |= images(cfg, problem, truth, case.name, network) if cfg else {}
             rows.append(place | found | measure.made())

@@ -16,7 +16,7 @@ from experiments import bounds
 from kernelsr import kernels, priors, restorers
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian, shape_of
 from kernelsr.configure import compose_config, restore
-from kernelsr.data import Scenario
+from kernelsr.data import Case, Scenario
 from kernelsr.degradation import degrade
 from kernelsr.files import write_table
 from kernelsr.learner import Restorer
@@ -246,13 +246,14 @@ def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch:
     case = next(iter(Scenario(find_image_set("demo"), 4, rng="named", only=["coffee"], window=128)))
     made: list[object] = []
     monkeypatch.setattr(bounds, "restore", lambda *args: made.append(args) or restore(*args))
-    computed = bounds.row_of("demo", case, cfg, {})
+    clean = {"level": 0.0, "told": "mean", "jpeg": ""}
+    computed = bounds.row_of("demo", case, cfg, {}, clean)
     kernel = {"kernel_psnr_amortised": str(computed["kernel_psnr_amortised"])}
     plain = {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"} | kernel
-    taken = bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain})
+    taken = bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain}, clean)
     assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 4)
     with pytest.raises(ValueError, match="another kernel of coffee"):
-        bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain | {"kernel_psnr_amortised": "40"}})
+        bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain | {"kernel_psnr_amortised": "40"}}, clean)
     assert computed["psnr_bounded"] == taken["psnr_bounded"] > 15
     assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0
 
@@ -268,13 +269,46 @@ def test_a_report_is_of_the_sets_that_are_named(
         assert f"all: 0 of {count} smaller" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "of", "refused"),
+    [
+        (["--start", "start.outside=200.0"], {}, False),
+        (["--start", "start.outside=100"], {}, True),
+        (["--noise", "0"], {"level": "0.0", "told": "mean", "jpeg": ""}, False),
+        (["--noise", "10"], {}, True),
+        (["--jpeg", "60", "100"], {}, True),
+        (["--jpeg", "60", "100"], {"jpeg": "60 to 100"}, False),
+        (["--noise", "10"], {"level": "10.0", "told": "heard"}, True),
+        (["--noise", "10", "--told", "heard"], {"level": "10.0", "told": "heard"}, False),
+    ],
+)
 def test_rows_of_other_settings_are_not_mixed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    of: dict[str, str],
+    refused: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_table(tmp_path / "rows.csv", [row("set5", "a", 4, 0.0, 30.0, 30.0, 31.0)])
+    write_table(tmp_path / "rows.csv", [row("set5", "a", 4, 0.0, 30.0, 30.0, 31.0) | of])
     monkeypatch.setattr(bounds, "scenarios", lambda *args: [])
-    for outside, refused in ((200.0, False), (100, True)):
-        monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), "--start", f"start.outside={outside}"])
-        with pytest.raises(SystemExit) if refused else nullcontext():
-            bounds.main()
-        assert ("rows with start.outside=200" in capsys.readouterr().err) is refused
+    monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / "rows.csv"), *words])
+    with pytest.raises(SystemExit) if refused else nullcontext():
+        bounds.main()
+    assert ("has rows of {'start.outside': 200.0" in capsys.readouterr().err) is refused
+
+
+def test_noise_and_jpeg_are_in_the_problems_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, float | None, object, str]] = []
+
+    def measured(name: str, case: Case, cfg: object, plain: object, worse: dict[str, object]) -> dict[str, object]:
+        made = case.scenario
+        seen.append((name, made.noise_std, made.jpeg, made.noise))
+        return row(name, case.name, 4, 0.0, 30.0, 30.0, 31.0) | worse
+
+    monkeypatch.setattr(bounds, "row_of", measured)
+    for words in (["--noise", "10", "--told", "heard"], ["--jpeg", "60", "90"]):
+        file = tmp_path / f"{words[0]}.csv"
+        monkeypatch.setattr("sys.argv", ["bounds", str(file), "--sets", "demo", "--scales", "4", *words])
+        bounds.main()
+    assert set(seen) == {("demo", 10 / 255, None, "untold"), ("demo", 0.0, (60, 90), "drawn")}
