@@ -12,7 +12,7 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -167,10 +167,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield line
 
 
-def held(rows: Sequence[dict[str, Any]]) -> str:
-    """How many of the true variances the intervals hold, with the share's own interval over photographs."""
+def held(rows: Sequence[Mapping[str, Any]], told: Sequence[str] = ("narrow_inside", "wide_inside")) -> str:
+    """How many of the true numbers the intervals hold, with the share's own interval over photographs.
+
+    Args:
+        told: columns, 1 for a number that is inside.
+    """
     shares: dict[tuple[tuple[str, str], int | None], float] = {
-        ((row["data"], row["image"]), int(row["scale"])): 50.0 * (int(row["narrow_inside"]) + int(row["wide_inside"]))
+        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in told)
         for row in rows
     }
     found = paired_difference(shares, dict.fromkeys(shares, 0.0))

@@ -133,7 +133,8 @@ def test_the_doubt_is_the_spread_of_the_sizes() -> None:
     pool = Disk(3.0)(1, given, rng()), Disk(2.0)(1, given, rng())
     prior = read(given, Of(torch.cat(pool)))
     first, second = ((kernels.moments(kernel)[0].trace() / 2).log().item() for kernel in pool)
-    share = prior.get_buffer("weights")[0].item()
+    odds = [weight ** (1 / 4) for weight in prior.get_buffer("weights").tolist()]
+    share = odds[0] / sum(odds)
     assert prior.doubt is not None
     assert prior.doubt.size == pytest.approx(math.sqrt(share * (1 - share)) * abs(first - second), abs=1e-6)
     alone = read(given, Of(pool[0]))
@@ -143,7 +144,7 @@ def test_the_doubt_is_the_spread_of_the_sizes() -> None:
 def test_the_surprise_is_that_of_a_mixture_as_wide_as_the_next_kernel_is_away() -> None:
     given, _ = posed(LinearMotion())
     prior = read(given, weight=0.5, count=40)
-    weights, pool = prior.get_buffer("weights"), prior.get_buffer("pool")
+    weights, pool = prior.get_buffer("unsure"), prior.get_buffer("pool")
     apart = [
         min((one - other).square().sum().item() for j, other in enumerate(pool) if i != j) for i, one in enumerate(pool)
     ]

@@ -13,6 +13,9 @@ from kernelsr.families import KernelFamily
 from kernelsr.pool_likelihood import NOISE, TRUST, WINDOW, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
 
+TEMPER = 4.0
+"""The posterior to this power's inverse is as sure as it may be: experiments/pool_calibration.py."""
+
 
 class Pool(Posterior):
     """The mean of the posterior over a pool of kernels, drawn from any family; nothing learns afterwards.
@@ -21,11 +24,13 @@ class Pool(Posterior):
     by the model of ``Spectral``. A spectrum tells neither a kernel's position, which is the convention's, nor whether it is
     upside down: of two kernels that are turned by half a circle, both are equally likely.
 
-    ``weights`` (n,) are the posterior's, ``pool`` (n, 1, K, K) its kernels; ``doubt`` is the spread of the kernel's size, and
-    ``noise_std`` the noise of the channels' mean beside the likeliest.
+    ``pool`` (n, 1, K, K) are its kernels, ``weights`` (n,) the posterior's, by which the mean is taken, and ``unsure`` (n,)
+    these tempered, so that the central 90 % hold about 90 % of the true sizes; ``doubt`` is the spread of the size by them.
+    ``noise_std`` is the noise of the channels' mean beside the likeliest kernel.
 
-    The density by which it holds a loop is a mixture of isotropic Gaussians about the pool's kernels, each by its weight, as
-    wide as the next kernel is away, in the posterior's mean square. Where two directions are as likely, either is open.
+    The density by which it holds a loop is a mixture of isotropic Gaussians about the pool's kernels, each as high as
+    ``unsure`` says, as wide as the next kernel is away in their mean square. Where two directions are as likely, either is
+    open.
 
     Args:
         family: of the pool.
@@ -66,23 +71,29 @@ class Pool(Posterior):
         self.register_buffer("pool", drawn)
         self.register_buffer("weights", weights.to(drawn))
         self.noise_std = (unknowns[loss.argmin(), NOISE] / 2).exp().item()
-        self.doubt = Doubt(_spread(drawn.cpu().double(), weights))
+        unsure, log_sizes = tempered(weights, TEMPER), sizes(drawn.cpu().double())
+        self.register_buffer("unsure", unsure.to(drawn))
+        self.doubt = Doubt((unsure @ (log_sizes - unsure @ log_sizes).square()).sqrt().item())
         self.stand(weight, settled)
         if self.holds:
-            self.apart = (weights @ _nearest(drawn.cpu().double())).item()
+            self.apart = (unsure @ _nearest(drawn.cpu().double())).item()
 
     def forward(self) -> Tensor:
         return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
 
     def surprise(self, kernel: Tensor) -> Tensor:
         away = (kernel - self.get_buffer("pool")).square().sum((1, 2, 3))
-        return -torch.logsumexp(self.get_buffer("weights").log() - away / (2 * self.apart), 0)
+        return -torch.logsumexp(self.get_buffer("unsure").log() - away / (2 * self.apart), 0)
 
 
-def _spread(pool: Tensor, weights: Tensor) -> float:
-    """The standard deviation of the logarithm of the variance of kernels, by their weights."""
-    sizes = (kernels.moments(pool).diagonal(dim1=1, dim2=2).sum(1) / 2).clamp(min=1e-3).log()
-    return (weights @ (sizes - weights @ sizes).square()).sqrt().item()
+def sizes(pool: Tensor) -> Tensor:
+    """The logarithms (n,) of the variances of kernels (n, 1, K, K)."""
+    return (kernels.moments(pool).diagonal(dim1=1, dim2=2).sum(1) / 2).clamp(min=1e-3).log()
+
+
+def tempered(weights: Tensor, temper: float) -> Tensor:
+    """Weights to the power 1/temper, which sum to one again."""
+    return (weights.log() / temper).softmax(0)
 
 
 def _nearest(pool: Tensor) -> Tensor:
