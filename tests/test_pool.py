@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from cases import normal, photograph, problem, rng, uniform
+from hydra.utils import instantiate
 from scipy.optimize import minimize
 from torch import Tensor
 
+from experiments import pool_calibration
 from kernelsr import kernels, priors
+from kernelsr.configure import compose_config
+from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import AnisotropicGaussian, Disk, KernelFamily, LinearMotion, Mixture, RandomMotion
 from kernelsr.metrics import kernel_psnr
+from kernelsr.official import find_image_set
 from kernelsr.pool_likelihood import PoolLikelihood
 from kernelsr.problem import Problem
+from kernelsr.seeds import generator
 from kernelsr.whittle import PHOTOGRAPHS, Spectrum, periodogram
 
 BROAD = Mixture({"gaussian": AnisotropicGaussian(), "motion": LinearMotion("any"), "disk": Disk()})
@@ -238,6 +245,43 @@ def test_what_it_cannot_do_is_refused(settings: dict[str, float], words: str) ->
 def test_a_window_too_small_for_the_kernels_is_refused() -> None:
     with pytest.raises(ValueError, match="window is 8; kernels of 33 HR pixels need 17 LR pixels at x2"):
         read(Problem(uniform(1, 3, 40, 40), 2, kernel_size=33), window=8, count=5)
+
+
+# --- how sure it may be
+
+
+def test_a_row_says_whether_the_tempered_intervals_hold_the_true_size() -> None:
+    case = next(iter(Scenario(find_image_set("demo"), 2, BROAD, rng="named", only=["coffee"], window=160)))
+    row = pool_calibration.row_of("demo", case)
+    given, truth = case.load()
+    assert truth.kernel is not None
+    prior = instantiate(compose_config(["scale=2", "prior=pool"]).prior)(given, generator(0, "pool"))
+    have, true = (
+        (kernels.moments(k.double()).diagonal(dim1=1, dim2=2).mean(1)).log() for k in (prior.pool, truth.kernel)
+    )
+    assert row["true"] == pytest.approx(true.item())
+    weights = prior.unsure.double()
+    order = have.argsort()
+    reached = weights[order].cumsum(0)
+    low, high = (have[order][(reached >= level).nonzero()[0, 0]] for level in (0.05, 0.95))
+    assert row["inside_4"] == int(low <= true <= high)
+    assert row["inside_1"] <= row["inside_8"], "a wider one holds what a narrower one does"
+    assert row["spread"] == prior.doubt.size
+
+
+def test_the_summary_counts_what_each_temper_s_intervals_hold() -> None:
+    def row(data: str, image: str, scale: int, spread: float, inside: Callable[[int], bool]) -> dict[str, str]:
+        told = {f"inside_{temper}": str(int(inside(temper))) for temper in pool_calibration.TEMPERS}
+        return {"data": data, "image": image, "scale": str(scale), "spread": str(spread)} | told
+
+    rows = [row("set5", "a", 2, 0.1, lambda t: True), row("set5", "a", 4, 0.3, lambda t: t > 2)]
+    lines = {
+        line.split(":")[0]: line
+        for line in pool_calibration.summary([*rows, row("set14", "b", 4, 0.4, lambda t: False)])
+    }
+    assert "hold 1: 50 %, 2: 50 %, 3: 100 %" in lines["set5 (2)"] and "1 have a spread" in lines["set5 (2)"]
+    assert "hold 1: 0 %" in lines["set5 x4 (1)"] and "4: 100 %" in lines["set5 x4 (1)"]
+    assert "2 have a spread above 0.2" in lines["all (3)"]
 
 
 # --- lines of any length
