@@ -157,11 +157,13 @@ def test_the_surprise_is_that_of_a_mixture_as_wide_as_the_next_kernel_is_away() 
     ]
     width = sum(w * a for w, a in zip(weights.tolist(), apart, strict=True))
     kernel = LinearMotion()(1, given, rng(3)) + 0.001
+    kernel = kernel / kernel.sum()
     density = sum(
         w * math.exp(-(kernel[0] - one).square().sum().item() / (2 * width))
         for w, one in zip(weights.tolist(), pool, strict=True)
     )
     assert prior.surprise(kernel).item() == pytest.approx(-math.log(density))
+    assert prior.surprise(1.2 * kernel).item() == pytest.approx(-math.log(density)), "a flow's sum is another"
     assert prior.penalty(kernel).item() == pytest.approx(-math.log(density) / 2)
 
 

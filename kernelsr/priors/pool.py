@@ -82,7 +82,8 @@ class Pool(Posterior):
         return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
 
     def surprise(self, kernel: Tensor) -> Tensor:
-        away = (kernel - self.get_buffer("pool")).square().sum((1, 2, 3))
+        # A flow's kernels do not sum to one.
+        away = (kernel / kernel.sum() - self.get_buffer("pool")).square().sum((1, 2, 3))
         return -torch.logsumexp(self.get_buffer("unsure").log() - away / (2 * self.apart), 0)
 
 
