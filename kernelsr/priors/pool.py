@@ -28,9 +28,9 @@ class Pool(Posterior):
     these tempered, so that the central 90 % hold about 90 % of the true sizes; ``doubt`` is the spread of the size by them.
     ``noise_std`` is the noise of the channels' mean beside the likeliest kernel.
 
-    The density by which it holds a loop is a mixture of isotropic Gaussians about the pool's kernels, each as high as
-    ``unsure`` says, as wide as the next kernel is away in their mean square. Where two directions are as likely, either is
-    open.
+    As a start it may hold a loop. The surprise is d'Pd/2, d a kernel's distance from the mean and P the inverse of the second
+    moments of d over the pool, by ``unsure``, and of what lies between its kernels: how far the next one is away, in their
+    mean square, spread over all pixels.
 
     Args:
         family: of the pool.
@@ -76,15 +76,14 @@ class Pool(Posterior):
         self.doubt = Doubt((unsure @ (log_sizes - unsure @ log_sizes).square()).sqrt().item())
         self.stand(weight, settled)
         if self.holds:
-            self.apart = (unsure @ _nearest(drawn.cpu().double())).item()
+            self.register_buffer("precision", _precision(drawn.cpu().double(), weights, unsure).to(drawn))
 
     def forward(self) -> Tensor:
         return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
 
     def surprise(self, kernel: Tensor) -> Tensor:
-        # A flow's kernels do not sum to one.
-        away = (kernel / kernel.sum() - self.get_buffer("pool")).square().sum((1, 2, 3))
-        return -torch.logsumexp(self.get_buffer("unsure").log() - away / (2 * self.apart), 0)
+        d = (kernel / kernel.sum() - self()).flatten()  # a flow's kernels do not sum to one
+        return (d @ self.get_buffer("precision") @ d) / 2
 
 
 def sizes(pool: Tensor) -> Tensor:
@@ -97,10 +96,12 @@ def tempered(weights: Tensor, temper: float) -> Tensor:
     return (weights.log() / temper).softmax(0)
 
 
-def _nearest(pool: Tensor) -> Tensor:
-    """The squared distance (n,) of kernels from the next one that is another."""
-    apart = torch.cdist(pool.flatten(1), pool.flatten(1)).square()
-    nearest = apart.masked_fill(apart < 1e-12, math.inf).amin(1)
+def _precision(pool: Tensor, weights: Tensor, unsure: Tensor) -> Tensor:
+    flat = pool.flatten(1)
+    away = flat - weights @ flat
+    apart = torch.cdist(flat, flat).square()
+    nearest = apart.masked_fill(apart < 1e-12, math.inf).amin(1)  # what is twice in the pool is no other
     if nearest.isinf().any():
         raise ValueError("a pool of one kernel says nothing of how far others may be; leave out weight, or draw more")
-    return nearest
+    between = (unsure @ nearest) / flat.shape[1] * torch.eye(flat.shape[1], dtype=flat.dtype)
+    return torch.linalg.inv(away.T * unsure @ away + between)
