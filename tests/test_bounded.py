@@ -258,6 +258,23 @@ def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch:
     assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0
 
 
+@pytest.mark.parametrize(("told", "expected"), [("mean", 5 / 255), ("nothing", 0.0)])
+def test_what_problems_have_of_the_noise_is_as_asked(
+    told: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = next(iter(Scenario(find_image_set("demo"), 4, only=["coffee"], window=128, noise_std=10 / 255)))
+    seen: list[float] = []
+
+    def stop(cfg: object, group: str, posed: Problem, generator: object) -> None:
+        seen.append(posed.noise_std)
+        raise InterruptedError
+
+    monkeypatch.setattr(bounds, "part", stop)
+    with pytest.raises(InterruptedError):
+        bounds.row_of("demo", case, compose_config([]), {}, {"level": 10.0, "told": told, "jpeg": ""})
+    assert seen == [pytest.approx(expected)]
+
+
 def test_a_report_is_of_the_sets_that_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -232,6 +232,7 @@ def test_device_and_dtype_are_the_problem_s() -> None:
         ({"trust": 0.0}, "trust is 0"),
         ({"window": 4}, "window is 4"),
         ({"weight": -1.0}, "weight is -1"),
+        ({"weight": math.inf}, "weight is inf"),
         ({"settled": -1.0}, "settled is -1"),
     ],
 )
