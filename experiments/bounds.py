@@ -44,7 +44,7 @@ def place(row: Mapping[str, Any]) -> Place:
 def settings(row: Mapping[str, Any]) -> tuple[float, float, str, str]:
     """What all rows of a file have alike; older ones say nothing of noise and JPEG, and have neither."""
     told, jpeg = (str(row.get(key) or usual) for key, usual in (("told", "mean"), ("jpeg", "")))
-    return float(row["outside"]), float(row.get("level") or 0), told, jpeg
+    return float(row.get("outside") or 0), float(row.get("level") or 0), told, jpeg
 
 
 def row_of(
@@ -133,7 +133,8 @@ def main() -> None:
         had = dict(zip(("start.outside", "--noise", "--told", "--jpeg"), strange.pop(), strict=True))
         parser.error(f"{options.csv} has rows of {had}; give another file")
     done = {place(row) for row in rows}
-    plain = {place(row): row for row in read_table(options.plain)} if options.plain else {}
+    there = read_table(options.plain) if options.plain else []
+    plain = {place(row): row for row in there if settings(row)[1:] == settings(worse)[1:]}
     with TemporaryDirectory() as folder:
         if options.photos:
             middles(options.photos, Path(folder), SIDE)

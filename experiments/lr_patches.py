@@ -54,12 +54,11 @@ class LrPatches:
     Args:
         paths: photographs.
         shrink: by how much the largest and the smallest copy are smaller.
-        device: where the copies are kept, and patches are made but for JPEG's codec. What is random is drawn on the CPU: the
-            same everywhere.
+        device: where the copies are kept, and patches are made but for JPEG's codec. What is random is drawn on the CPU,
+            the same everywhere.
     """
 
     def __init__(self, paths: list[Path], shrink: Sequence[float] = (1.0, 4.0), device: str = "cpu"):
-        self.device = device
         self.copies: list[list[Tensor]] = []
         for path in paths:
             bright = grey(read_image(path))

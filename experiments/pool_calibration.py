@@ -8,6 +8,7 @@ true one. `--photos FOLDER` takes the middles of photographs, made smaller by 1 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.middles import middles
 from kernelsr.configure import compose_config
 from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table
+from kernelsr.flags import DOUBT
 from kernelsr.official import find_image_set
 from kernelsr.priors.pool import sizes, tempered
 from kernelsr.seeds import generator
@@ -52,8 +54,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             groups[group].append(row)
     for name, group in sorted(groups.items()):
         shares = ", ".join(f"{temper}: {held(group, [f'inside_{temper}'])}" for temper in TEMPERS)
-        unsure = sum(float(row["spread"]) > 0.2 for row in group)
-        yield f"{name} ({len(group)}): 90 % intervals by temper hold {shares}; {unsure} have a spread above 0.2"
+        unsure = sum(float(row["spread"]) > DOUBT for row in group)
+        off = statistics.median(abs(float(row["mean"]) - float(row["true"])) for row in group)
+        yield (
+            f"{name} ({len(group)}): 90 % intervals by temper hold {shares}; {unsure} have a spread above {DOUBT}; the mean "
+            f"is off by {off:.2f} in the median"
+        )
 
 
 def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Scenario]]:

@@ -55,7 +55,7 @@ class Posterior(KernelPrior):
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
         if not 0 <= settled < math.inf:
             raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
-        self.settled = self.settled or (self.doubt is not None and self.doubt.size <= settled)
+        self.settled = self.settled or (settled > 0 and self.doubt is not None and self.doubt.size <= settled)
         self.weight, self.holds = weight, weight > 0
 
     @abstractmethod

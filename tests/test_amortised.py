@@ -298,18 +298,15 @@ def test_patches_are_as_noisy_as_they_say(folder: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_patches_made_on_the_device_are_those_of_the_cpu(folder: Path) -> None:
-    cfg = settings(noisy=1.0, compressed=0.5)
+    cfg = settings(noisy=1.0, compressed=0.0, soft=1.0)
     kernel, _ = gaussians(6, 2, rng())
     here, there = (
         LrPatches(photographs(folder, 1)[0], (1, 2), device).draw(kernel, 32, 2, rng(5), cfg)
         for device in ("cpu", "cuda")
     )
     assert there.patches.is_cuda and there.noise_std.is_cuda
-    packed = (here.patches - there.patches.cpu()).abs().flatten(1).amax(
-        1
-    ) > 1.5 / 255  # a level that was rounded otherwise
-    assert packed.sum() <= 1, "JPEG alone may make more of it"
-    torch.testing.assert_close(there.noise_std.cpu(), here.noise_std, atol=1e-3, rtol=0.02)
+    assert (here.patches - there.patches.cpu()).abs().max() < 1.5 / 255, "a level that was rounded otherwise"
+    torch.testing.assert_close(there.noise_std.cpu(), here.noise_std, atol=1e-4, rtol=0.02)
 
 
 def test_a_training_that_was_killed_ends_as_if_it_was_not(

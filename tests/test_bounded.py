@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -317,15 +318,23 @@ def test_rows_of_other_settings_are_not_mixed(
 
 def test_noise_and_jpeg_are_in_the_problems_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, float | None, object, str]] = []
+    taken: list[dict[object, object]] = []
 
-    def measured(name: str, case: Case, cfg: object, plain: object, worse: dict[str, object]) -> dict[str, object]:
+    def measured(
+        name: str, case: Case, cfg: object, plain: dict[object, object], worse: dict[str, object]
+    ) -> dict[str, object]:
         made = case.scenario
         seen.append((name, made.noise_std, made.jpeg, made.noise))
+        taken.append(plain)
         return row(name, case.name, 4, 0.0, 30.0, 30.0, 31.0) | worse
 
     monkeypatch.setattr(bounds, "row_of", measured)
+    jpegs = {"level": "0.0", "told": "mean", "jpeg": "60 to 90"}
+    write_table(tmp_path / "plain.csv", [row("demo", "coffee", 4, 0.0, 30.0, 30.0, 31.0) | jpegs])
     for words in (["--noise", "10", "--told", "heard"], ["--jpeg", "60", "90"]):
         file = tmp_path / f"{words[0]}.csv"
         monkeypatch.setattr("sys.argv", ["bounds", str(file), "--sets", "demo", "--scales", "4", *words])
+        sys.argv += ["--plain", str(tmp_path / "plain.csv")]
         bounds.main()
+    assert not taken[0] and list(taken[-1]) == [("demo", "coffee", "4")], "rows of other settings are not taken"
     assert set(seen) == {("demo", 10 / 255, None, "untold"), ("demo", 0.0, (60, 90), "drawn")}

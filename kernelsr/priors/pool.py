@@ -70,6 +70,7 @@ class Pool(Posterior):
         weights = (-loss.double()).softmax(0)
         self.register_buffer("pool", drawn)
         self.register_buffer("weights", weights.to(drawn))
+        self.register_buffer("mean", torch.einsum("n,nchw->chw", weights.to(drawn), drawn)[None])
         self.noise_std = (unknowns[loss.argmin(), NOISE] / 2).exp().item()
         unsure, log_sizes = tempered(weights, TEMPER), sizes(drawn.cpu().double())
         self.register_buffer("unsure", unsure.to(drawn))
@@ -79,7 +80,7 @@ class Pool(Posterior):
             self.register_buffer("precision", _precision(drawn.cpu().double(), weights, unsure).to(drawn))
 
     def forward(self) -> Tensor:
-        return torch.einsum("n,nchw->chw", self.get_buffer("weights"), self.get_buffer("pool"))[None]
+        return self.get_buffer("mean")
 
     def surprise(self, kernel: Tensor) -> Tensor:
         d = (kernel / kernel.sum() - self()).flatten()  # a flow's kernels do not sum to one
