@@ -484,6 +484,7 @@ def test_readme_is_rewritten_between_its_markers_alone(tmp_path: Path) -> None:
     rows += [row(name, 24.0, command="python run.py prior=fkp data=set5_motion") for name in "ab"]
     rows += [row("a", 99.0, method="dkp+dip", words="prior=dkp")]  # of one image, beside means of two
     rows += [row(name, 77.0, method="fkp+dip", words="prior=fkp prior.lr=9") for name in "ab"]  # not the usual settings
+    rows += [row(name, 66.0, method="fkp@pool+dip", words="prior=fkp start=pool start.weight=9") for name in "ab"]
     rows += [
         row(name, 23.0, method="inr+dip", words="prior=inr prior.lr=9") for name in "ab"
     ]  # but there are no usual ones
@@ -493,7 +494,7 @@ def test_readme_is_rewritten_between_its_markers_alone(tmp_path: Path) -> None:
     assert readme_tables.rewrite(readme, tmp_path / "results") == []
     text = readme.read_text()
     assert text.startswith("# before\n\n<!--") and text.endswith("-->\n\nafter\n") and "old numbers" not in text
-    assert "99.00" not in text and "77.00" not in text and "| inr+dip prior.lr=9 |" in text
+    assert not any(score in text for score in ("99.00", "77.00", "66.00")) and "| inr+dip prior.lr=9 |" in text
     assert "| fkp+dip | 26.00 ± 0.00 | 25.00 ± 0.00 | 50.0 ± 0.0 |" in text and "#### Set5, linear motion" in text
     readme_tables.rewrite(readme, tmp_path / "results")
     assert readme.read_text() == text

@@ -122,8 +122,8 @@ def _compared(method: str) -> bool:
 
 
 def _prior(method: str) -> str:
-    """The first part of a method's name: its prior or its experiment."""
-    return method.split("+")[0].split()[0]
+    """The first part of a method's name: its prior or its experiment, wherever it starts."""
+    return method.split("+")[0].split()[0].split("@")[0]
 
 
 def _counted(groups: Sequence[Group]) -> str:
