@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.utils import instantiate
+from torch import Tensor
 from tqdm import tqdm
 
 from experiments.bench import measure
@@ -40,10 +41,13 @@ def row_of(name: str, case: Case) -> dict[str, Any]:
     weights = prior.get_buffer("weights").cpu().double()
     row: dict[str, Any] = {"data": name, "image": case.name, "scale": problem.scale, "true": true}
     row |= {"mean": (weights @ have).item(), "spread": prior.doubt.size}
-    for temper in TEMPERS:
-        below = tempered(weights, temper)[have < true].sum().item()
-        row[f"inside_{temper}"] = int((1 - LEVEL) / 2 <= below <= (1 + LEVEL) / 2)
+    row |= {f"inside_{temper}": int(inside(tempered(weights, temper), have, true)) for temper in TEMPERS}
     return row | measure.made()
+
+
+def inside(weights: Tensor, have: Tensor, true: float) -> bool:
+    """Whether a number lies within the central 90 % of those (n,) that one has, by their weights."""
+    return (1 - LEVEL) / 2 <= weights[have < true].sum().item() <= (1 + LEVEL) / 2
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -283,6 +283,14 @@ def test_a_row_says_whether_the_tempered_intervals_hold_the_true_size() -> None:
     assert row["spread"] == prior.doubt.size
 
 
+@pytest.mark.parametrize(
+    ("true", "expected"), [(-0.5, False), (0.5, False), (1.5, True), (2.5, True), (3.5, False), (9, False)]
+)
+def test_the_central_part_of_a_posterior_leaves_as_much_on_either_side(true: float, expected: bool) -> None:
+    weights = torch.tensor([0.04, 0.16, 0.6, 0.16, 0.04])
+    assert pool_calibration.inside(weights, torch.tensor([0.0, 1, 2, 3, 4]), true) is expected
+
+
 def test_the_summary_counts_what_each_temper_s_intervals_hold() -> None:
     def row(data: str, image: str, scale: int, spread: float, inside: Callable[[int], bool]) -> dict[str, str]:
         told = {f"inside_{temper}": str(int(inside(temper))) for temper in pool_calibration.TEMPERS}
