@@ -13,7 +13,6 @@ import argparse
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +21,9 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from experiments import degradations
 from experiments.bench import measure
-from experiments.calibration import ask_degradation, columns, compared, degradation, scored
+from experiments.calibration import compared, scored
 from experiments.middles import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config, part, restore
@@ -41,17 +41,10 @@ def place(row: Mapping[str, Any]) -> Place:
     return row["data"], str(row["image"]), str(row["scale"])
 
 
-def settings(row: Mapping[str, Any]) -> tuple[float, float, str, str]:
-    """What all rows of a file have alike; older ones say nothing of noise and JPEG, and have neither."""
-    told, jpeg = (str(row.get(key) or usual) for key, usual in (("told", "mean"), ("jpeg", "")))
-    return float(row.get("outside") or 0), float(row.get("level") or 0), told, jpeg
-
-
 def row_of(
     name: str, case: Case, cfg: DictConfig, plain: Mapping[Place, Mapping[str, Any]], worse: Mapping[str, Any]
 ) -> Row:
-    problem, truth = case.load()
-    problem = replace(problem, noise_std=0.0) if worse["told"] == "nothing" else problem
+    problem, truth = degradations.load(case, worse["told"])
     assert truth.kernel is not None and truth.hr is not None
     fit, found = (part(cfg, group, problem, torch.Generator()) for group in ("prior", "start"))
     row: Row = {"data": name, "image": case.name, "scale": problem.scale, **worse, "outside": cfg.start.outside}
@@ -102,10 +95,10 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
 def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Scenario]]:
     for scale in options.scales:
         if options.photos:
-            yield "photographs", Scenario(folder, scale, rng="named", **degradation(options))
+            yield "photographs", Scenario(folder, scale, rng="named", **degradations.settings(options))
         else:
             for name in options.sets or SETS:
-                yield name, Scenario(find_image_set(name), scale, **degradation(options))
+                yield name, Scenario(find_image_set(name), scale, **degradations.settings(options))
 
 
 def main() -> None:
@@ -114,7 +107,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="all three by default; with --report, all that the rows are of")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
-    ask_degradation(parser)
+    degradations.add_options(parser)
     parser.add_argument("--every", type=int, default=1, help="take each so manieth image")
     parser.add_argument("--plain", type=Path, help="rows of experiments.calibration with images of the same restorer")
     parser.add_argument("--nonblind", nargs="+", default=["usrnet"], help="a restorer, and settings of it")
@@ -128,13 +121,14 @@ def main() -> None:
     cfg = compose_config(
         ["prior=amortised", "start=bounded", f"nonblind={options.nonblind[0]}", *options.nonblind[1:], *options.start]
     )
-    worse = columns(options)
-    if strange := {settings(row) for row in rows} - {settings(worse | {"outside": cfg.start.outside})}:
-        had = dict(zip(("start.outside", "--noise", "--told", "--jpeg"), strange.pop(), strict=True))
-        parser.error(f"{options.csv} has rows of {had}; give another file")
+    worse = degradations.columns(options)
+    own = {"outside": float(cfg.start.outside)} | worse
+    for row in rows:
+        if (others := {"outside": float(row["outside"])} | degradations.columns_of(row)) != own:
+            parser.error(f"{options.csv} has rows of {others}, and these would be of {own}; give another file")
     done = {place(row) for row in rows}
-    there = read_table(options.plain) if options.plain else []
-    plain = {place(row): row for row in there if settings(row)[1:] == settings(worse)[1:]}
+    measured = read_table(options.plain) if options.plain else []
+    plain = {place(row): row for row in measured if degradations.columns_of(row) == worse}
     with TemporaryDirectory() as folder:
         if options.photos:
             middles(options.photos, Path(folder), SIDE)

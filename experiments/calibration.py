@@ -13,7 +13,6 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
+from experiments import degradations
 from experiments.bench import measure
 from experiments.lr_patches import photographs
 from kernelsr import amortised, kernels, metrics, priors
@@ -111,26 +111,8 @@ def images(cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: 
     return found
 
 
-def ask_degradation(parser: argparse.ArgumentParser) -> None:
-    """Options for noise and JPEG."""
-    parser.add_argument("--noise", type=float, default=0.0, help="up to so many 255ths")
-    parser.add_argument("--told", choices=("mean", "heard", "nothing"), default="mean", help="what problems have of it")
-    parser.add_argument("--jpeg", nargs=2, type=int, metavar=("LOW", "HIGH"), help="qualities")
-
-
-def degradation(options: argparse.Namespace) -> dict[str, Any]:
-    """These options as a scenario's settings; ``told`` nothing is up to the caller."""
-    worse: dict[str, Any] = {"noise_std": options.noise / 255, "jpeg": options.jpeg and tuple(options.jpeg)}
-    return worse | ({"noise": "untold"} if options.told == "heard" else {})
-
-
-def columns(options: argparse.Namespace) -> dict[str, Any]:
-    """These options as a row's columns."""
-    return {"level": options.noise, "told": options.told, "jpeg": " to ".join(map(str, options.jpeg or []))}
-
-
 def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
-    worse = degradation(options)
+    worse = degradations.settings(options)
     for scale in options.scales:
         for name in options.sets:
             yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
@@ -167,14 +149,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield line
 
 
-def held(rows: Sequence[Mapping[str, Any]], told: Sequence[str] = ("narrow_inside", "wide_inside")) -> str:
+def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_inside", "wide_inside")) -> str:
     """How many of the true numbers the intervals hold, with the share's own interval over photographs.
 
     Args:
-        told: columns, 1 for a number that is inside.
+        inside: columns, 1 for a number that is.
     """
     shares: dict[tuple[tuple[str, str], int | None], float] = {
-        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in told)
+        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in inside)
         for row in rows
     }
     found = paired_difference(shares, dict.fromkeys(shares, 0.0))
@@ -211,7 +193,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=["set5", "set14", "bsd100"])
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
-    ask_degradation(parser)
+    degradations.add_options(parser)
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
@@ -226,10 +208,9 @@ def main() -> None:
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     for name, scenario in scenarios(options):
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
-            problem, truth = case.load()
+            problem, truth = degradations.load(case, options.told)
             assert truth.kernel is not None
-            problem = replace(problem, noise_std=0.0) if options.told == "nothing" else problem
-            place = {"image": case.name, "data": name, "scale": problem.scale} | columns(options)
+            place = {"image": case.name, "data": name, "scale": problem.scale} | degradations.columns(options)
             found = row(problem, truth.kernel, network, options.patches)
             found |= images(cfg, problem, truth, case.name, network) if cfg else {}
             rows.append(place | found | measure.made())

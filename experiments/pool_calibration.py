@@ -27,7 +27,7 @@ from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table
 from kernelsr.flags import DOUBT
 from kernelsr.official import find_image_set
-from kernelsr.priors.pool import sizes, tempered
+from kernelsr.priors.pool import log_sizes, tempered
 from kernelsr.seeds import generator
 
 TEMPERS = (1, 2, 3, 4, 6, 8)
@@ -37,7 +37,7 @@ def row_of(name: str, case: Case) -> dict[str, Any]:
     problem, truth = case.load()
     assert truth.kernel is not None
     prior = instantiate(compose_config([f"scale={problem.scale}", "prior=pool"]).prior)(problem, generator(0, "pool"))
-    true, have = sizes(truth.kernel.double()).item(), sizes(prior.get_buffer("pool").cpu().double())
+    true, have = log_sizes(truth.kernel.double()).item(), log_sizes(prior.get_buffer("pool").cpu().double())
     weights = prior.get_buffer("weights").cpu().double()
     row: dict[str, Any] = {"data": name, "image": case.name, "scale": problem.scale, "true": true}
     row |= {"mean": (weights @ have).item(), "spread": prior.doubt.size}

@@ -39,14 +39,15 @@ class Belief(NamedTuple):
 class Posterior(KernelPrior):
     """A kernel that was read off y, with how sure it is; nothing learns.
 
-    As a start it may also hold the loop: its penalty is ``weight`` times ``surprise``, beside a mean squared error of images
-    in [0, 1], so that the loop is held as firmly as the kernel is known.
+    As a start it may also hold the loop: its penalty is ``weight`` times d'Pd/2, beside a mean squared error of images in
+    [0, 1], P the precision of what is known of the kernel (the buffer ``precision``, where it holds) and d how far ``away``
+    from its own another kernel is, so that the loop is held as firmly as the kernel is known.
     """
 
     weight: float = 0.0
 
-    def stand(self, weight: float, settled: float) -> None:
-        """How it deals with a loop; once, by the constructor.
+    def as_start(self, weight: float, settled: float) -> None:
+        """How it deals with a loop, as a start; once, by the constructor.
 
         The kernel is settled where its ``doubt``, if the constructor has set one, is ``settled`` at most, and where the
         constructor has said so, as a start does of one that its fit has settled.
@@ -59,18 +60,21 @@ class Posterior(KernelPrior):
         self.weight, self.holds = weight, weight > 0
 
     @abstractmethod
-    def surprise(self, kernel: Tensor) -> Tensor:
-        """Minus the log-density, but for a constant, of a kernel (1, 1, K, K) that a loop has come to."""
+    def away(self, kernel: Tensor) -> Tensor:
+        """How far (m,) a kernel (1, 1, K, K) that a loop has come to is from its own."""
 
     def penalty(self, kernel: Tensor) -> Tensor:
-        return self.weight * self.surprise(kernel) if self.holds else kernel.new_zeros(())
+        if not self.holds:
+            return kernel.new_zeros(())
+        d = self.away(kernel)
+        return self.weight * (d @ self.get_buffer("precision") @ d) / 2
 
 
 class Believed(Posterior):
     """The kernel that a belief about its shape has for its mean, or nearby.
 
-    The surprise is d'Pd/2, P the belief's precision and d the distance of a kernel's shape from its own: that of the Gaussian
-    which is next to the kernel to first order, so that what no Gaussian is near to, a pedestal or grain, costs nothing.
+    It holds a loop by the shape: that of the Gaussian which is next to the loop's kernel to first order, so that what no
+    Gaussian is near to, a pedestal or grain, costs nothing.
 
     Args:
         belief: about one shape, in HR pixels.
@@ -89,7 +93,7 @@ class Believed(Posterior):
         settled: float = 0.0,
     ) -> None:
         """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor."""
-        self.stand(weight, settled)
+        self.as_start(weight, settled)
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
 
         def kernel(shape: Tensor) -> Tensor:
@@ -105,9 +109,8 @@ class Believed(Posterior):
     def forward(self) -> Tensor:
         return self.get_buffer("kernel")
 
-    def surprise(self, kernel: Tensor) -> Tensor:
-        d = self.get_buffer("distance") @ (kernel - self()).flatten()
-        return (d @ self.get_buffer("precision") @ d) / 2
+    def away(self, kernel: Tensor) -> Tensor:
+        return self.get_buffer("distance") @ (kernel - self()).flatten()
 
 
 def covariance_of(shape: Tensor) -> Tensor:

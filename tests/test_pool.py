@@ -148,10 +148,10 @@ def test_the_doubt_is_the_spread_of_the_sizes() -> None:
     assert alone.doubt is not None and alone.doubt.size == pytest.approx(0, abs=1e-6)
 
 
-def test_the_surprise_is_that_of_the_pool_s_moments_and_of_what_lies_between() -> None:
+def test_the_penalty_is_that_of_the_pool_s_moments_and_of_what_lies_between() -> None:
     given, _ = posed(LinearMotion())
-    prior = read(given, weight=0.5, count=40)
-    share, pool, mean = prior.get_buffer("unsure"), prior.get_buffer("pool").flatten(1), prior().flatten()
+    prior = read(given, weight=2.0, count=40)
+    share, pool, mean = prior.get_buffer("calibrated"), prior.get_buffer("pool").flatten(1), prior().flatten()
     apart = [
         min((one - other).square().sum().item() for j, other in enumerate(pool) if i != j) for i, one in enumerate(pool)
     ]
@@ -160,10 +160,9 @@ def test_the_surprise_is_that_of_the_pool_s_moments_and_of_what_lies_between() -
     kernel = LinearMotion()(1, given, rng(3))
     d = kernel.flatten() - mean
     expected = d @ torch.linalg.solve(moments + between * torch.eye(len(mean)), d) / 2
-    assert prior.surprise(kernel).item() == pytest.approx(expected.item(), rel=1e-6)
-    assert prior.surprise(1.2 * kernel).item() == pytest.approx(expected.item(), rel=1e-6), "a flow's sum is another"
-    assert prior.penalty(kernel).item() == pytest.approx(expected.item() / 2, rel=1e-6)
-    assert prior.surprise(prior()).item() == pytest.approx(0, abs=1e-9)
+    assert prior.penalty(kernel).item() == pytest.approx(2 * expected.item(), rel=1e-6)
+    assert prior.penalty(1.2 * kernel).item() == pytest.approx(2 * expected.item(), rel=1e-6), "a flow's sum is another"
+    assert prior.penalty(prior()).item() == pytest.approx(0, abs=1e-9)
 
 
 def test_a_loop_may_go_where_the_pool_is_open_and_not_elsewhere() -> None:
@@ -173,7 +172,7 @@ def test_a_loop_may_go_where_the_pool_is_open_and_not_elsewhere() -> None:
     near = 0.9 * shake + 0.1 * Disk()(1, given, rng())
     prior = read(given, Of(torch.cat([shake, shake.flip(2, 3), near, near.flip(2, 3)])), weight=1.0)
     # Which of two ways up it is, both as likely, is open.
-    assert prior.surprise(shake) < 3 < prior.surprise(prior() + step * (shake - prior()).norm() / step.norm())
+    assert prior.penalty(shake) < 3 < prior.penalty(prior() + step * (shake - prior()).norm() / step.norm())
 
 
 def test_a_kernel_that_is_twice_in_the_pool_is_no_other() -> None:
@@ -181,7 +180,7 @@ def test_a_kernel_that_is_twice_in_the_pool_is_no_other() -> None:
     pool = LinearMotion("any")(20, given, rng())
     kernel = LinearMotion()(1, given, rng(3))
     once, twice = read(given, Of(pool), weight=1.0), read(given, Of(torch.cat([pool, pool])), weight=1.0)
-    assert twice.surprise(kernel).item() == pytest.approx(once.surprise(kernel).item(), rel=1e-3)
+    assert twice.penalty(kernel).item() == pytest.approx(once.penalty(kernel).item(), rel=1e-3)
     with pytest.raises(ValueError, match="a pool of one kernel"):
         read(given, Of(pool[:1].repeat(3, 1, 1, 1)), weight=1.0)
 
@@ -202,10 +201,8 @@ def test_as_a_start_it_holds_a_loop_and_settles_it() -> None:
     prior.follow(start)
     assert prior.settled and prior.doubt == start.doubt
     kernel = LinearMotion()(1, given, rng(3))
-    assert prior.penalties(kernel).item() == pytest.approx(
-        prior.penalty(kernel).item() + start.surprise(kernel).item() / 2
-    )
-    assert start.surprise(kernel) > 1
+    assert prior.penalties(kernel).item() == pytest.approx(prior.penalty(kernel).item() + start.penalty(kernel).item())
+    assert start.penalty(kernel) > 1
 
 
 def test_noise_is_seen_and_leaves_more_open() -> None:
@@ -238,7 +235,7 @@ def test_an_image_with_little_in_it_has_a_kernel_all_the_same(image: Tensor, sca
 def test_device_and_dtype_are_the_problem_s() -> None:
     given = Problem(uniform(1, 3, 40, 40, dtype=torch.float32), 2)
     prior = read(given, count=20, weight=1.0)
-    assert prior().dtype == prior.get_buffer("unsure").dtype == prior.penalty(prior()).dtype == torch.float32
+    assert prior().dtype == prior.get_buffer("calibrated").dtype == prior.penalty(prior()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -275,7 +272,7 @@ def test_a_row_says_whether_the_tempered_intervals_hold_the_true_size() -> None:
         (kernels.moments(k.double()).diagonal(dim1=1, dim2=2).mean(1)).log() for k in (prior.pool, truth.kernel)
     )
     assert row["true"] == pytest.approx(true.item())
-    weights = prior.unsure.double()
+    weights = prior.calibrated.double()
     order = have.argsort()
     reached = weights[order].cumsum(0)
     low, high = (have[order][(reached >= level).nonzero()[0, 0]] for level in (0.05, 0.95))

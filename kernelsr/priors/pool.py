@@ -14,7 +14,7 @@ from kernelsr.pool_likelihood import NOISE, TRUST, WINDOW, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
 
 TEMPER = 4.0
-"""The posterior to this power's inverse is as sure as it may be: experiments/pool_calibration.py."""
+"""The posterior to the power 1/TEMPER is as sure as it may be: experiments/pool_calibration.py."""
 
 
 class Pool(Posterior):
@@ -24,13 +24,12 @@ class Pool(Posterior):
     by the model of ``Spectral``. A spectrum tells neither a kernel's position, which is the convention's, nor whether it is
     upside down: of two kernels that are turned by half a circle, both are equally likely.
 
-    ``pool`` (n, 1, K, K) are its kernels, ``weights`` (n,) the posterior's, by which the mean is taken, and ``unsure`` (n,)
-    these tempered, so that the central 90 % hold about 90 % of the true sizes; ``doubt`` is the spread of the size by them.
+    ``pool`` (n, 1, K, K) are its kernels, ``weights`` (n,) the posterior's, by which the mean is taken. These tempered are
+    ``calibrated`` (n,): by them the central 90 % hold about 90 % of the true sizes, and ``doubt`` is the spread of the size.
     ``noise_std`` is the noise of the channels' mean beside the likeliest kernel.
 
-    As a start it may hold a loop. The surprise is d'Pd/2, d a kernel's distance from the mean and P the inverse of the second
-    moments of d over the pool, by ``unsure``, and of what lies between its kernels: how far the next one is away, in their
-    mean square, spread over all pixels.
+    As a start it may hold a loop, as firmly as the second moments of the pool about the mean say, by ``calibrated``, and what
+    lies between its kernels: how far the next one is away, in their mean square, spread over all pixels.
 
     Args:
         family: of the pool.
@@ -72,22 +71,21 @@ class Pool(Posterior):
         self.register_buffer("weights", weights.to(drawn))
         self.register_buffer("mean", torch.einsum("n,nchw->chw", weights.to(drawn), drawn)[None])
         self.noise_std = (unknowns[loss.argmin(), NOISE] / 2).exp().item()
-        unsure, log_sizes = tempered(weights, TEMPER), sizes(drawn.cpu().double())
-        self.register_buffer("unsure", unsure.to(drawn))
-        self.doubt = Doubt((unsure @ (log_sizes - unsure @ log_sizes).square()).sqrt().item())
-        self.stand(weight, settled)
+        calibrated, sizes = tempered(weights, TEMPER), log_sizes(drawn.cpu().double())
+        self.register_buffer("calibrated", calibrated.to(drawn))
+        self.doubt = Doubt((calibrated @ (sizes - calibrated @ sizes).square()).sqrt().item())
+        self.as_start(weight, settled)
         if self.holds:
-            self.register_buffer("precision", _precision(drawn.cpu().double(), weights, unsure).to(drawn))
+            self.register_buffer("precision", _precision(drawn.cpu().double(), weights, calibrated).to(drawn))
 
     def forward(self) -> Tensor:
         return self.get_buffer("mean")
 
-    def surprise(self, kernel: Tensor) -> Tensor:
-        d = (kernel / kernel.sum() - self()).flatten()  # a flow's kernels do not sum to one
-        return (d @ self.get_buffer("precision") @ d) / 2
+    def away(self, kernel: Tensor) -> Tensor:
+        return (kernel / kernel.sum() - self()).flatten()  # a flow's kernels do not sum to one
 
 
-def sizes(pool: Tensor) -> Tensor:
+def log_sizes(pool: Tensor) -> Tensor:
     """The logarithms (n,) of the variances of kernels (n, 1, K, K)."""
     return (kernels.moments(pool).diagonal(dim1=1, dim2=2).sum(1) / 2).clamp(min=1e-3).log()
 
@@ -97,12 +95,13 @@ def tempered(weights: Tensor, temper: float) -> Tensor:
     return (weights.log() / temper).softmax(0)
 
 
-def _precision(pool: Tensor, weights: Tensor, unsure: Tensor) -> Tensor:
+def _precision(pool: Tensor, weights: Tensor, calibrated: Tensor) -> Tensor:
+    """That (K*K, K*K) of a kernel's pixels about the mean by ``weights``."""
     flat = pool.flatten(1)
     away = flat - weights @ flat
     apart = torch.cdist(flat, flat).square()
     nearest = apart.masked_fill(apart < 1e-12, math.inf).amin(1)  # what is twice in the pool is no other
     if nearest.isinf().any():
         raise ValueError("a pool of one kernel says nothing of how far others may be; leave out weight, or draw more")
-    between = (unsure @ nearest) / flat.shape[1] * torch.eye(flat.shape[1], dtype=flat.dtype)
-    return torch.linalg.inv(away.T * unsure @ away + between)
+    between = (calibrated @ nearest) / flat.shape[1] * torch.eye(flat.shape[1], dtype=flat.dtype)
+    return torch.linalg.inv(away.T * calibrated @ away + between)
