@@ -1,7 +1,8 @@
 """Which LR images count as noisy or as JPEGs for prior=amortised: `python -m experiments.worn CSV --photos FOLDER`.
 
 On the middles of photographs, made smaller by 1 to 3 and blurred by kernels of FKP: a row an image, level of noise, of which
-nothing is told, and quality. A few rows and columns are cut off, so that JPEG's grid may begin anywhere.
+nothing is told, and quality; JPEGs once whole, and once with a few rows and columns cut off, so that their grid may begin
+anywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +28,8 @@ from kernelsr.data import Scenario
 from kernelsr.problem import Problem
 
 LEVELS = (0, 2, 5, 10)  # 255ths
-QUALITIES = (60, 80, 90, 95)
-CUT = 3, 5  # pixels
+QUALITIES = (60, 80, 90, 95, 98)
+CUT = 3, 5  # pixels more from image to image
 
 
 def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -39,22 +41,25 @@ def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str
                 scenario = Scenario(folder, scale, rng="named", noise_std=level / 255, noise="fixed")
                 for number, case in enumerate(tqdm(scenario, desc=f"x{scale}, noise {level}", mininterval=30)):
                     lr = case.load()[0].lr
-                    down, right = (number * step % 8 for step in CUT)
-                    for quality in (None, *QUALITIES) if level in (0, 10) else (None,):
-                        seen = (lr if quality is None else jpeg(lr, quality))[..., down:, right:].contiguous()
+                    jpegs = product(QUALITIES, (0, 1)) if level in (0, 10) else ()
+                    for quality, cut in (("none", 1), *jpegs):
+                        down, right = (cut * number * step % 8 for step in CUT)
+                        seen = (lr if quality == "none" else jpeg(lr, quality))[..., down:, right:].contiguous()
                         found = priors.Amortised(Problem(seen, scale), torch.Generator(), network=network)
                         place = {"image": case.name, "side": side, "scale": scale, "level": level}
+                        place |= {"quality": quality, "cut": cut}
                         said = {"blockiness": blockiness(grey(seen)), "noise": 255 * found.noise_std}
-                        yield place | {"quality": quality or "none"} | said | {"worn": int(found.worn)} | measure.made()
+                        yield place | said | {"worn": int(found.worn)} | measure.made()
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """How many images of each kind go to the network for noise and JPEG."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for row in rows:
-        groups[tuple(str(row[key]) for key in ("side", "scale", "level", "quality"))].append(int(row["worn"]))
-    for (side, scale, level, quality), found in groups.items():
-        yield f"{side} px x{scale}, noise {level}, quality {quality}: {sum(found)} of {len(found)}"
+        groups[tuple(str(row[key]) for key in ("side", "scale", "level", "quality", "cut"))].append(int(row["worn"]))
+    for (side, scale, level, quality, cut), found in groups.items():
+        form = "cut" if int(cut) else "whole"
+        yield f"{side} px x{scale}, noise {level}, quality {quality}, {form}: {sum(found)} of {len(found)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether an image was a JPEG once: what its blocks of 8 x 8 pixels leave behind, wherever their grid begins."""
+"""What the blocks of 8 x 8 pixels of a JPEG leave behind in an image, wherever their grid begins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ their number; experiments/worn.py."""
 FINE = dct(np.eye(SIDE, dtype=np.float32), axis=1, norm="ortho")[:, SIDE // 2 :]
 
 
-def was_jpeg(image: Tensor) -> bool:
+def shows_blocks(image: Tensor) -> bool:
     """Whether an image (1, 1, h, w) in [0, 1] shows the blocks of a JPEG; one of fewer than four a side never does."""
     return min(image.shape[-2:]) >= 4 * SIDE and blockiness(image) > SEEN + FEW / math.sqrt(image.numel())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.fft import dctn
 from scipy.optimize import minimize
 from torch import Tensor
 
-from kernelsr.blocks import SIDE, grid, was_jpeg
+from kernelsr.blocks import SIDE, grid, shows_blocks
 from kernelsr.colours import grey
 from kernelsr.problem import Problem
 
@@ -41,6 +42,8 @@ LOUDEST = 20 / 255
 """The most that is told of JPEG's errors: beyond, nothing was measured."""
 MOST, ASKED = 1024, 256
 """Blocks that are looked at, and those of them that are asked for the quality."""
+WEAK, FEWER = range(80, 100), 64
+"""Qualities that need not show, and the number of blocks that are asked whether the image was a JPEG of these."""
 
 
 def steps_of(quality: int) -> np.ndarray:
@@ -58,6 +61,18 @@ def noise_level(problem: Problem) -> float:
     return math.hypot(problem.noise_std, min(WORSE * compression_error(problem.lr), LOUDEST))
 
 
+def was_jpeg(image: Tensor) -> bool:
+    """Whether an image (1, C, h, w) in [0, 1] was a JPEG: it shows the blocks, or it has the coefficients of a weak one.
+
+    These are looked for from the image's corner on. Of other than three colours the first channel is asked, as each is
+    compressed by itself. An image of fewer than four blocks a side never was; experiments/worn.py measures the errors.
+    """
+    if min(image.shape[-2:]) < 4 * SIDE:
+        return False
+    image = _together(image)
+    return shows_blocks(grey(image)) or quality_of(coefficients(image, (0, 0)), WEAK, FEWER)[1] > SURE
+
+
 def compression_error(image: Tensor) -> float:
     """The root mean square error that JPEG left in the brightness of an image (1, C, h, w) in [0, 1]; 0 if it was no JPEG.
 
@@ -65,11 +80,11 @@ def compression_error(image: Tensor) -> float:
     """
     if min(image.shape[-2:]) < 4 * SIDE:
         return 0.0
-    image = image if image.shape[1] == 3 else image[:, :1]
+    image = _together(image)
     brightness = grey(image)
     best, error = SURE, 0.0
     # Weak compression shows no grid, and few images are cropped once they are JPEGs.
-    for begin in {(0, 0), grid(brightness)} if was_jpeg(brightness) else {(0, 0)}:
+    for begin in {(0, 0), grid(brightness)} if shows_blocks(brightness) else {(0, 0)}:
         found = coefficients(image, begin)
         quality, evidence = quality_of(found)
         if evidence > best:
@@ -92,29 +107,34 @@ def coefficients(image: Tensor, begin: tuple[int, int]) -> np.ndarray:
     return dctn(blocks[chosen].astype(np.float64), axes=(1, 2), norm="ortho")
 
 
+def _together(image: Tensor) -> Tensor:
+    """The channels that were compressed together, with the first."""
+    return image if image.shape[1] == 3 else image[:, :1]
+
+
 def _blocks(values: Tensor) -> np.ndarray:
     down, across = (length // SIDE for length in values.shape)
     cut = values[: SIDE * down, : SIDE * across].cpu().numpy().reshape(down, SIDE, across, SIDE)
     return cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE)
 
 
-def quality_of(found: np.ndarray) -> tuple[int, float]:
+def quality_of(found: np.ndarray, qualities: Iterable[int] = QUALITIES, blocks: int = ASKED) -> tuple[int, float]:
     """The likeliest quality of an image with these coefficients (n, 8, 8), all of which lie near multiples of its steps.
 
     A coefficient counts as drawn from a Laplace distribution of its frequency, rounded to the step, and blurred by what the
     decoder rounds. Beside it how much likelier, in nats, those that did not become zero are so than never rounded: zeros
-    are as well what is flat.
+    are as well what is flat. At most so many ``blocks`` are asked, and for ``qualities`` only.
     """
     # What repeats itself, stripes or a ramp, is evidence once.
     _, distinct = np.unique(np.round(found.reshape(len(found), -1)[:, 1:]), axis=0, return_index=True)
-    found = found[np.sort(distinct)[:: -(-len(distinct) // ASKED)]]
+    found = found[np.sort(distinct)[:: -(-len(distinct) // blocks)]]
     # The constant part is no Laplace variable, and frequencies of which nothing is left tell nothing.
     told = np.abs(found).max(0, initial=0) > 4 * ROUNDING
     told[0, 0] = False
     values = np.abs(found[:, told])
     spread = values.mean(0)
     plain = np.exp(-(values / spread).clip(max=600)) / (2 * spread)
-    evidence = {quality: _evidence(values, spread, plain, steps_of(quality)[told]) for quality in QUALITIES}
+    evidence = {quality: _evidence(values, spread, plain, steps_of(quality)[told]) for quality in qualities}
     best = max(evidence, key=lambda quality: sum(evidence[quality]))
     return best, evidence[best][1]
 

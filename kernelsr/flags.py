@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernelsr import kernels
-from kernelsr.blocks import was_jpeg
-from kernelsr.colours import grey
+from kernelsr.compression import was_jpeg
 from kernelsr.degradation import degrade
 from kernelsr.evidence import against_gaussians
 from kernelsr.problem import EIGHT_BITS, Estimate, Problem, Truth
@@ -83,7 +82,7 @@ def posterior_flags(estimate: Estimate, problem: Problem) -> list[str]:
         return []
     found = ["ambiguous"] if estimate.doubt.size > DOUBT else []
     # JPEG takes from a spectrum what motion and defocus would.
-    if not estimate.doubt.gaussian or was_jpeg(grey(problem.lr)):
+    if not estimate.doubt.gaussian or was_jpeg(problem.lr):
         return found
     return [*found, "family"] if against_gaussians(problem) > UNLIKE else found
 

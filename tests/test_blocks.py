@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import photograph, uniform
 
-from kernelsr.blocks import blockiness, was_jpeg
+from kernelsr.blocks import blockiness, shows_blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 
@@ -17,7 +17,7 @@ IMAGE = photograph(192, torch.float32)
 def test_a_jpeg_is_seen_by_its_blocks_wherever_they_begin(corner: tuple[int, int]) -> None:
     images = [grey(jpeg(IMAGE, quality))[..., corner[0] :, corner[1] :] for quality in (60, 75, 90, 94)]
     seen = [blockiness(image) for image in images]
-    assert seen == sorted(seen, reverse=True) and all(was_jpeg(image) for image in images)
+    assert seen == sorted(seen, reverse=True) and all(shows_blocks(image) for image in images)
 
 
 def test_an_image_without_blocks_has_none() -> None:
@@ -28,7 +28,7 @@ def test_an_image_without_blocks_has_none() -> None:
         uniform(1, 1, 100, 100),
         *(grey(IMAGE)[..., :side, 50 : 50 + side] for side in (24, 48)),
     ):
-        assert not was_jpeg(image)
+        assert not shows_blocks(image)
 
 
 def test_rows_and_columns_count_alike() -> None:

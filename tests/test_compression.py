@@ -14,9 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from kernelsr import metrics, restorers
+from kernelsr.blocks import shows_blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
-from kernelsr.compression import LOUDEST, WORSE, coefficients, compression_error, noise_level, quality_of, steps_of
+from kernelsr.compression import (
+    LOUDEST,
+    WORSE,
+    coefficients,
+    compression_error,
+    noise_level,
+    quality_of,
+    steps_of,
+    was_jpeg,
+)
 from kernelsr.degradation import degrade
 from kernelsr.problem import Problem
 
@@ -60,6 +70,13 @@ def test_channels_that_are_no_colours_are_read_by_themselves(quality: int) -> No
     assert compression_error(jpeg(image, quality)) == compression_error(jpeg(image[:, :1], quality)) > 0
 
 
+def test_a_jpeg_is_known_by_its_blocks_or_by_its_coefficients() -> None:
+    strong, weak = jpeg(IMAGE, 60)[..., 3:, 6:], jpeg(IMAGE, 97)
+    assert shows_blocks(grey(strong)) and was_jpeg(strong)
+    assert not shows_blocks(grey(weak)) and was_jpeg(weak)
+    assert was_jpeg(torch.cat([weak[:, :1], IMAGE], 1)) == was_jpeg(weak[:, :1])
+
+
 def repeated() -> list[Tensor]:
     """Stripes of two widths, and a ramp: every block is like another."""
     column = torch.arange(96)
@@ -82,7 +99,7 @@ def test_an_image_that_was_no_jpeg_has_no_such_error() -> None:
         flat / flat,
         jpeg(IMAGE, 60)[..., :24],
     ):
-        assert compression_error(image) == 0
+        assert compression_error(image) == 0 and not was_jpeg(image)
 
 
 def test_a_restorer_is_told_of_noise_and_of_jpeg() -> None:

@@ -9,8 +9,8 @@ import torch
 
 from kernelsr import amortised, fusion, patch_features
 from kernelsr.beliefs import Belief, Believed
-from kernelsr.blocks import was_jpeg
 from kernelsr.colours import grey
+from kernelsr.compression import was_jpeg
 from kernelsr.crops import informative_windows
 from kernelsr.fusion import Witnesses
 from kernelsr.priors.spectral import Spectral
@@ -58,7 +58,7 @@ class Amortised(Believed):
         if patches < 1 or side < 16:
             raise ValueError(f"patches is {patches} and side {side}; it takes one patch of 16 LR pixels at least")
         fit = Spectral(problem, rng)
-        self.worn = problem.noise_std > LOUD or was_jpeg(grey(problem.lr))
+        self.worn = problem.noise_std > LOUD or was_jpeg(problem.lr)
         trained = network(self.worn).to(problem.lr.device)
         said = witnesses(problem, fit, trained, patches, side)
         if not self.worn and said.noise_std > LOUD:
