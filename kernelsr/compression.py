@@ -42,8 +42,8 @@ LOUDEST = 20 / 255
 """The most that is told of JPEG's errors: beyond, nothing was measured."""
 MOST, ASKED = 1024, 256
 """Blocks that are looked at, and those of them that are asked for the quality."""
-WEAK, FEWER = range(80, 100), 64
-"""Qualities that need not show, and the number of blocks that are asked whether the image was a JPEG of these."""
+WEAK, FEWER = range(85, 99), 64
+"""Qualities that need not show, and how many blocks are asked whether the image was a JPEG of these."""
 
 
 def steps_of(quality: int) -> np.ndarray:
@@ -64,13 +64,15 @@ def noise_level(problem: Problem) -> float:
 def was_jpeg(image: Tensor) -> bool:
     """Whether an image (1, C, h, w) in [0, 1] was a JPEG: it shows the blocks, or it has the coefficients of a weak one.
 
-    These are looked for from the image's corner on. Of other than three colours the first channel is asked, as each is
-    compressed by itself. An image of fewer than four blocks a side never was; experiments/worn.py measures the errors.
+    Of other than three colours the first channel is asked, as each is compressed by itself. An image of fewer than four
+    blocks a side never was; experiments/worn.py measures the errors.
     """
     if min(image.shape[-2:]) < 4 * SIDE:
         return False
     image = _together(image)
-    return shows_blocks(grey(image)) or quality_of(coefficients(image, (0, 0)), WEAK, FEWER)[1] > SURE
+    return shows_blocks(grey(image)) or any(
+        quality_of(coefficients(image, begin, FEWER), WEAK)[1] > SURE for begin in _beginnings(image)
+    )
 
 
 def compression_error(image: Tensor) -> float:
@@ -81,10 +83,8 @@ def compression_error(image: Tensor) -> float:
     if min(image.shape[-2:]) < 4 * SIDE:
         return 0.0
     image = _together(image)
-    brightness = grey(image)
     best, error = SURE, 0.0
-    # Weak compression shows no grid, and few images are cropped once they are JPEGs.
-    for begin in {(0, 0), grid(brightness)} if shows_blocks(brightness) else {(0, 0)}:
+    for begin in _beginnings(image):
         found = coefficients(image, begin)
         quality, evidence = quality_of(found)
         if evidence > best:
@@ -92,18 +92,19 @@ def compression_error(image: Tensor) -> float:
     return error
 
 
-def coefficients(image: Tensor, begin: tuple[int, int]) -> np.ndarray:
+def coefficients(image: Tensor, begin: tuple[int, int], most: int = MOST) -> np.ndarray:
     """Cosine coefficients (n, 8, 8) of an image's brightness, in grey levels: of blocks without clipped pixels, if any.
 
     Args:
         image: (1, C, h, w) in [0, 1].
         begin: row and column of the first block.
+        most: as many blocks, taken from all over the image.
     """
     image = image.detach()[..., begin[0] :, begin[1] :]
     blocks = _blocks(255 * grey(image)[0, 0] - 128)
     whole = ~_blocks(((image <= 0) | (image >= 1)).any(1)[0]).any((1, 2))
     blocks = blocks[whole] if whole.sum() >= FEW else blocks
-    chosen = np.linspace(0, len(blocks) - 1, min(len(blocks), MOST)).astype(int)
+    chosen = np.linspace(0, len(blocks) - 1, min(len(blocks), most)).astype(int)
     return dctn(blocks[chosen].astype(np.float64), axes=(1, 2), norm="ortho")
 
 
@@ -112,43 +113,47 @@ def _together(image: Tensor) -> Tensor:
     return image if image.shape[1] == 3 else image[:, :1]
 
 
+def _beginnings(image: Tensor) -> set[tuple[int, int]]:
+    """Where the blocks may begin: few images are cropped once they are JPEGs, and weak compression hides its grid."""
+    return {(0, 0), grid(grey(image))}
+
+
 def _blocks(values: Tensor) -> np.ndarray:
     down, across = (length // SIDE for length in values.shape)
     cut = values[: SIDE * down, : SIDE * across].cpu().numpy().reshape(down, SIDE, across, SIDE)
     return cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE)
 
 
-def quality_of(found: np.ndarray, qualities: Iterable[int] = QUALITIES, blocks: int = ASKED) -> tuple[int, float]:
-    """The likeliest quality of an image with these coefficients (n, 8, 8), all of which lie near multiples of its steps.
+def quality_of(found: np.ndarray, qualities: Iterable[int] = QUALITIES) -> tuple[int, float]:
+    """The likeliest of the qualities of an image with these coefficients (n, 8, 8), all of which lie near multiples of its steps.
 
     A coefficient counts as drawn from a Laplace distribution of its frequency, rounded to the step, and blurred by what the
     decoder rounds. Beside it how much likelier, in nats, those that did not become zero are so than never rounded: zeros
-    are as well what is flat. At most so many ``blocks`` are asked, and for ``qualities`` only.
+    are as well what is flat.
     """
     # What repeats itself, stripes or a ramp, is evidence once.
     _, distinct = np.unique(np.round(found.reshape(len(found), -1)[:, 1:]), axis=0, return_index=True)
-    found = found[np.sort(distinct)[:: -(-len(distinct) // blocks)]]
+    found = found[np.sort(distinct)[:: -(-len(distinct) // ASKED)]]
     # The constant part is no Laplace variable, and frequencies of which nothing is left tell nothing.
     told = np.abs(found).max(0, initial=0) > 4 * ROUNDING
     told[0, 0] = False
-    values = np.abs(found[:, told])
-    spread = values.mean(0)
-    plain = np.exp(-(values / spread).clip(max=600)) / (2 * spread)
-    evidence = {quality: _evidence(values, spread, plain, steps_of(quality)[told]) for quality in qualities}
+    values = np.abs(found[:, told], dtype=np.float32)
+    evidence = {quality: _evidence(values, steps_of(quality)[told].astype(np.float32)) for quality in qualities}
     best = max(evidence, key=lambda quality: sum(evidence[quality]))
     return best, evidence[best][1]
 
 
-def _evidence(values: np.ndarray, spread: np.ndarray, plain: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
+def _evidence(values: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
     """Of the coefficients that are zero, and of the others."""
+    spread = values.mean(0)
     number = np.round(values / steps)
-    off = values - number * steps
-    # The Laplace mass between two thresholds, the density there of what was rounded to one of both signs.
-    low, high = (number - 0.5).clip(min=0) * steps, (number + 0.5) * steps
-    mass = (np.exp(-low / spread) - np.exp(-high / spread)) / np.where(number == 0, 1, 2)
-    rounded = mass * np.exp(-((off / ROUNDING) ** 2) / 2) / (ROUNDING * math.sqrt(2 * math.pi))
-    gain = np.log((1 - OUTLIERS) * rounded / plain + OUTLIERS)
-    return float(gain[number == 0].sum()), float(gain[number != 0].sum())
+    zero, off = number == 0, values - number * steps
+    # The Laplace mass between two thresholds, the density there of what was rounded to one of both signs; by that at the value.
+    mass = np.where(zero, -2 * np.expm1(-steps / (2 * spread)), -np.expm1(-steps / spread))
+    power = (values - (number - 0.5).clip(min=0) * steps) / spread - (off / ROUNDING) ** 2 / 2
+    share = mass * spread * np.exp(power.clip(max=80)) / (ROUNDING * math.sqrt(2 * math.pi))
+    gain = np.log((1 - OUTLIERS) * share + OUTLIERS)
+    return float(gain[zero].sum()), float(gain[~zero].sum())
 
 
 def error_of(found: np.ndarray, steps: np.ndarray) -> float:
