@@ -125,7 +125,7 @@ def _blocks(values: Tensor) -> np.ndarray:
 
 
 def quality_of(found: np.ndarray, qualities: Iterable[int] = QUALITIES) -> tuple[int, float]:
-    """The likeliest of the qualities of an image with these coefficients (n, 8, 8), all of which lie near multiples of its steps.
+    """The likeliest quality of an image with these coefficients (n, 8, 8), all of which lie near multiples of its steps.
 
     A coefficient counts as drawn from a Laplace distribution of its frequency, rounded to the step, and blurred by what the
     decoder rounds. Beside it how much likelier, in nats, those that did not become zero are so than never rounded: zeros
@@ -148,7 +148,8 @@ def _evidence(values: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
     spread = values.mean(0)
     number = np.round(values / steps)
     zero, off = number == 0, values - number * steps
-    # The Laplace mass between two thresholds, the density there of what was rounded to one of both signs; by that at the value.
+    # The Laplace mass between two thresholds is the density there of what was rounded, to one of both signs; in units of the
+    # density at the value itself.
     mass = np.where(zero, -2 * np.expm1(-steps / (2 * spread)), -np.expm1(-steps / spread))
     power = (values - (number - 0.5).clip(min=0) * steps) / spread - (off / ROUNDING) ** 2 / 2
     share = mass * spread * np.exp(power.clip(max=80)) / (ROUNDING * math.sqrt(2 * math.pi))
