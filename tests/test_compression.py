@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import photograph, rng, true_kernel, uniform
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 
 from kernelsr import metrics, restorers
@@ -19,6 +20,8 @@ from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.compression import (
     LOUDEST,
+    OUTLIERS,
+    ROUNDING,
     WORSE,
     coefficients,
     compression_error,
@@ -74,7 +77,21 @@ def test_a_jpeg_is_known_by_its_blocks_or_by_its_coefficients() -> None:
     strong, weak = jpeg(IMAGE, 60)[..., 3:, 6:], jpeg(IMAGE, 97)
     assert shows_blocks(grey(strong)) and was_jpeg(strong)
     assert not shows_blocks(grey(weak)) and was_jpeg(weak)
-    assert was_jpeg(torch.cat([weak[:, :1], IMAGE], 1)) == was_jpeg(weak[:, :1])
+    assert was_jpeg(weak[..., 3:, 6:]) and not was_jpeg(weak[..., :24])
+    assert was_jpeg(torch.cat([jpeg(grey(IMAGE), 97), IMAGE], 1))
+
+
+def test_the_evidence_is_of_rounded_laplace_variables() -> None:
+    steps = steps_of(85)
+    found = np.round(np.random.default_rng(0).laplace(scale=15, size=(30, 8, 8)) / steps) * steps + 0.1
+    values, steps = np.abs(found.reshape(30, 64)[:, 1:]), steps.ravel()[1:]
+    number, laplace = np.round(values / steps), stats.laplace(scale=values.mean(0))
+    # Zero is of both signs, as the values are; of the others, one.
+    mass = laplace.cdf((number + 0.5) * steps) - laplace.cdf((number - 0.5) * steps)
+    share = mass * stats.norm(scale=ROUNDING).pdf(values - number * steps) / laplace.pdf(values)
+    gain = np.log((1 - OUTLIERS) * share + OUTLIERS)
+    assert quality_of(found, [85]) == (85, pytest.approx(gain[number != 0].sum(), rel=1e-4))
+    assert quality_of(found)[0] == 85
 
 
 def repeated() -> list[Tensor]:
