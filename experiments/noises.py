@@ -25,7 +25,7 @@ from kernelsr import amortised, metrics, priors
 from kernelsr.capture import floor_to_8_bits
 from kernelsr.colours import grey
 from kernelsr.configure import compose_config, restore
-from kernelsr.data import Case, Scenario
+from kernelsr.data import Scenario
 from kernelsr.noise import heard
 from kernelsr.problem import Problem, Truth
 from kernelsr.statistics import paired_difference
@@ -44,16 +44,15 @@ def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str
                 scenario = Scenario(folder, scale, rng="named", noise_std=level / 255, noise="fixed")
                 for case in tqdm(scenario, desc=f"x{scale}, {level}/255", mininterval=30):
                     place = {"image": case.name, "side": side, "scale": scale, "level": level}
-                    yield place | scored(case) | measure.made()
+                    yield place | scored(case.name, *case.load()) | measure.made()
 
 
-def scored(case: Case) -> dict[str, float]:
-    problem, truth = case.load()
+def scored(name: str, problem: Problem, truth: Truth) -> dict[str, float]:
     told = {"nothing": 0.0, "heard": heard(problem.lr), "truth": problem.noise_std}
     scores = {
-        noise_std: of_told(replace(problem, noise_std=noise_std), truth, case.name) for noise_std in set(told.values())
+        noise_std: of_told(replace(problem, noise_std=noise_std), truth, name) for noise_std in set(told.values())
     }
-    row = {f"{score}_{name}": scores[noise_std][score] for name, noise_std in told.items() for score in SCORES}
+    row = {f"{score}_{words}": scores[noise_std][score] for words, noise_std in told.items() for score in SCORES}
     alone = heard(floor_to_8_bits(grey(problem.lr)))
     return {"heard": 255 * told["heard"], "heard_in_grey": 255 * alone} | row
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import kernelsr
-from experiments import calibration, noises
+from experiments import calibration, noises, smoothed_noises
 from kernelsr import data, families, noise
 from kernelsr.capture import floor_to_8_bits, jpeg
 from kernelsr.configure import compose_config, scenario_of
@@ -89,6 +89,36 @@ def test_details_are_not_flat() -> None:
     finest = noise._quietest(image, noise.waves(*noise.FINEST), torch.ones(25, dtype=torch.bool))
     assert finest.sqrt() > noise.LEAST
     assert noise.heard(image) == 0
+
+
+def with_smoothed(level: float, image: Tensor, kind: str) -> Tensor:
+    drawn = smoothed_noises.KINDS[kind](torch.randn(image.shape, generator=torch.Generator().manual_seed(0)))
+    return floor_to_8_bits(image + level / 255 * drawn / drawn.std())
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bayer"])
+@pytest.mark.parametrize("level", [2.0, 4.0, 10.0])
+def test_noise_that_a_camera_has_smoothed_is_heard_in_colours(level: float, kind: str) -> None:
+    image = blurred().clamp(0.2, 0.8)
+    assert 255 * noise.heard(with_smoothed(level, image, kind)) == pytest.approx(level, rel=0.2)
+    assert noise.heard(with_smoothed(level, image[:, :1].expand(-1, 3, -1, -1), kind)[:, :1]) == 0
+    assert noise.heard(with_smoothed(level, image, kind)[:, :2]) == 0
+
+
+def test_smoothed_noise_that_is_not_everywhere_may_be_details() -> None:
+    image = 0.3 + 0.3 * blurred()
+    noisy = with_smoothed(6, image, "gaussian")
+    assert noise.heard(noisy) > 0
+    image[..., 4:] = noisy[..., 4:]
+    assert noise.heard(image) > 0
+    image[..., :72] = 0.3 + 0.3 * blurred()[..., :72]
+    assert noise.heard(floor_to_8_bits(image)) == 0
+
+
+def test_smoothed_noise_is_as_loud_in_all_channels_together_as_in_the_mean() -> None:
+    white = 0.5 + 0.02 * torch.randn(1, 3, 240, 240, generator=rng())
+    parts = noise._differences(white).transpose(0, 1)
+    assert noise._smoothed(parts, torch.ones(59 * 59, dtype=torch.bool)) == pytest.approx(0.02, rel=0.03)
 
 
 def test_tiny_images_say_nothing() -> None:
@@ -189,6 +219,27 @@ def test_the_measurement_hears_it_and_its_summary_says_so(monkeypatch: pytest.Mo
     assert clean.startswith("x2, 0/255: heard in 0 of 2") and noisy.startswith("x2, 10/255: heard in 2 of 2")
     gain = sum(row["image_heard"] - row["image_nothing"] for row in rows[2:]) / 2
     assert f"; image, told heard, {gain:+.2f} " in noisy
+
+
+def test_the_measurement_of_smoothed_noise_hears_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoothed_noises, "LEVELS", (8,))
+    rows = list(smoothed_noises.rows_of(Path(str(files("kernelsr") / "photos")), 128, [2]))
+    assert [row["kind"] for row in rows] == ["gaussian"] * 2 + ["bayer"] * 2
+    for row in rows:
+        assert row["heard"] == pytest.approx(8, rel=0.3)
+    assert sum(row["true_heard"] - row["true_nothing"] for row in rows) > 0.5
+    assert [line[:16] for line in smoothed_noises.summary(rows)] == ["gaussian: x2, 8/", "bayer: x2, 8/255"]
+
+
+def test_bayers_pattern_has_half_of_its_pixels_green_and_fills_the_others_with_their_neighbours() -> None:
+    flat = torch.ones(1, 3, 6, 8)
+    torch.testing.assert_close(smoothed_noises.bayer(flat), flat)
+    drawn = torch.randn(1, 3, 64, 64, generator=rng())
+    filled = smoothed_noises.bayer(drawn)
+    for channel, (row, column) in enumerate([(0, 0), (0, 1), (1, 1)]):
+        assert torch.equal(filled[:, channel, row::2, column::2], drawn[:, channel, row::2, column::2])
+    assert torch.equal(filled[:, 1, 1::2, ::2], drawn[:, 1, 1::2, ::2])
+    torch.testing.assert_close(filled[:, 0, ::2, 1:-1:2], (drawn[:, 0, ::2, :-2:2] + drawn[:, 0, ::2, 2::2]) / 2)
 
 
 @pytest.mark.parametrize("told", ["mean", "heard", "nothing"])
