@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional as F
 
+from experiments import camera_noise
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.families import fkp_variances, gaussian_kernel
@@ -25,8 +26,8 @@ LEVELS = 7
 class Degraded:
     """LR patches (n, 1, side, side) and their noise (n,), where the photographs are.
 
-    The noise is all that was added; ``level`` (n,) is that of the white noise among it, and ``photograph`` (n,) says which
-    one was degraded; both on the CPU.
+    The noise is all that was added; ``level`` (n,) is that of the noise among it, white or a camera's, and not of JPEG, and
+    ``photograph`` (n,) says which one was degraded; both on the CPU.
     """
 
     patches: Tensor
@@ -81,14 +82,18 @@ class LrPatches:
             cfg.loudest / 255 * torch.rand(count, generator=rng) * (torch.rand(count, generator=rng) < hard * cfg.noisy)
         )
         clean = lr
-        lr = clean + (level[:, None, None, None] * torch.randn(lr.shape, generator=rng)).to(lr)
+        noise = torch.randn(lr.shape, generator=rng)
+        if cfg.smoothed:
+            for place in (torch.rand(count, generator=rng) < cfg.smoothed).nonzero()[:, 0].tolist():
+                noise[place] = camera_noise.drawn(*lr.shape[2:], rng)[0]
+        lr = clean + (level[:, None, None, None] * noise).to(lr)
         lr = (lr.clamp(0, 1) * 255).round() / 255
         packed = torch.rand(count, generator=rng) < hard * cfg.compressed
         for place in packed.nonzero()[:, 0].tolist():
             quality = int(torch.randint(cfg.jpeg[0], cfg.jpeg[1] + 1, (), generator=rng))
             lr[place] = jpeg(lr[place : place + 1], quality)[0]
-        noise = (lr - clean).square().mean((1, 2, 3)).sqrt()
-        return Degraded(lr, noise, level, torch.tensor(photograph))
+        added = (lr - clean).square().mean((1, 2, 3)).sqrt()
+        return Degraded(lr, added, level, torch.tensor(photograph))
 
     def _crop(self, need: int, rng: torch.Generator, cfg: DictConfig, hard: float) -> tuple[Tensor, int]:
         """A square (1, 1, need, need) of some photograph at some size, turned, and perhaps softened; and which it is."""

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import kernelsr
-from experiments import calibration, noises, smoothed_noises
+from experiments import calibration, camera_noise, noises, smoothed_noises
 from kernelsr import data, families, noise
 from kernelsr.capture import floor_to_8_bits, jpeg
 from kernelsr.configure import compose_config, scenario_of
@@ -240,9 +240,9 @@ def test_the_measurement_of_smoothed_noise_hears_it_too(monkeypatch: pytest.Monk
 
 def test_bayers_pattern_has_half_of_its_pixels_green_and_fills_the_others_with_their_neighbours() -> None:
     flat = torch.ones(1, 3, 6, 8)
-    torch.testing.assert_close(smoothed_noises.bayer(flat), flat)
+    torch.testing.assert_close(camera_noise.bayer(flat), flat)
     drawn = torch.randn(1, 3, 64, 64, generator=rng())
-    filled = smoothed_noises.bayer(drawn)
+    filled = camera_noise.bayer(drawn)
     for channel, (row, column) in enumerate([(0, 0), (0, 1), (1, 1)]):
         assert torch.equal(filled[:, channel, row::2, column::2], drawn[:, channel, row::2, column::2])
     assert torch.equal(filled[:, 1, 1::2, ::2], drawn[:, 1, 1::2, ::2])
