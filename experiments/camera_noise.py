@@ -25,11 +25,11 @@ def bayer(noise: Tensor) -> Tensor:
     return _filtered(noise * pattern, torch.stack([corners, across, corners])[:, None])
 
 
-def drawn(height: int, width: int, rng: torch.Generator, widths: tuple[float, float] = (0.4, 0.9)) -> Tensor:
-    """Some camera's grey noise (1, 1, h, w) of unit variance: of Bayer's pattern, or smoothed by a Gaussian, as often."""
-    noise = torch.randn(1, 3, height, width, generator=rng)
+def drawn(side: int, rng: torch.Generator) -> Tensor:
+    """Some camera's grey noise (1, 1, side, side) of unit variance: of Bayer's pattern, or of a Gaussian, as often."""
+    noise = torch.randn(1, 3, side, side, generator=rng)
     coin, place = torch.rand(2, generator=rng).tolist()
-    noise = grey(bayer(noise) if coin < 0.5 else gaussian(noise, widths[0] + (widths[1] - widths[0]) * place))
+    noise = grey(bayer(noise) if coin < 0.5 else gaussian(noise, 0.4 + 0.5 * place))
     return noise / noise.std()
 
 

@@ -85,7 +85,7 @@ class LrPatches:
         noise = torch.randn(lr.shape, generator=rng)
         if cfg.smoothed:
             for place in (torch.rand(count, generator=rng) < cfg.smoothed).nonzero()[:, 0].tolist():
-                noise[place] = camera_noise.drawn(*lr.shape[2:], rng)[0]
+                noise[place] = camera_noise.drawn(side, rng)[0]
         lr = clean + (level[:, None, None, None] * noise).to(lr)
         lr = (lr.clamp(0, 1) * 255).round() / 255
         packed = torch.rand(count, generator=rng) < hard * cfg.compressed

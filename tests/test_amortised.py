@@ -297,6 +297,21 @@ def test_patches_are_as_noisy_as_they_say(folder: Path) -> None:
     torch.testing.assert_close(measured, noisy.noise_std, atol=8e-3, rtol=0.1)
 
 
+def test_a_share_of_the_noise_is_smoothed_and_as_loud(folder: Path) -> None:
+    patches = LrPatches(photographs(folder, 1)[0], shrink=(1.0, 1.1))
+    kernel, _ = gaussians(40, 2, rng())
+    alike = []
+    for smoothed in (0.0, 0.5, 1.0):
+        cfg = settings(noisy=1.0, loudest=40, compressed=0.0, soft=0.0, smoothed=smoothed)
+        quiet, noisy = (patches.draw(kernel, 32, 2, rng(5), cfg, hard) for hard in (0.0, 1.0))
+        noise = noisy.patches - quiet.patches
+        torch.testing.assert_close(noise.flatten(1).std(1), noisy.level, atol=8e-3, rtol=0.1)
+        beside = (noise[..., 1:] * noise[..., :-1]).mean((1, 2, 3)) / noise.square().mean((1, 2, 3))
+        alike.append(beside[noisy.level > 10 / 255])
+    assert alike[0].abs().max() < 0.15 and alike[2].median() > 0.35
+    assert 0.3 < (alike[1] > 0.15).float().mean() < 0.7
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_patches_made_on_the_device_are_those_of_the_cpu(folder: Path) -> None:
     cfg = settings(noisy=1.0, compressed=0.0, soft=1.0)
