@@ -1,4 +1,7 @@
-"""Noise as a camera leaves it, which is not white: smoothed, or of a colour filter array whose gaps were filled."""
+"""Noise as a camera leaves it, which is not white: smoothed, or of a colour filter array whose gaps were filled.
+
+It is quieter than the white noise that it is made of, or louder; to be divided by its deviation.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,20 +31,15 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {"gaussian": camera_noise.gaussia
 def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         middles(photos, Path(folder), side)
-        for scale in scales:
-            for kind, smooth in KINDS.items():
-                for level in LEVELS:
-                    for case in tqdm(
-                        Scenario(folder, scale, rng="named", quantise=False),
-                        desc=f"x{scale}, {kind} {level}",
-                        mininterval=30,
-                    ):
-                        clean, truth = case.load()
-                        noise = smooth(torch.randn(clean.lr.shape, generator=generator(0, case.name)))
-                        lr = floor_to_8_bits(clean.lr + level / 255 * noise / noise.std())
-                        place = {"image": case.name, "side": side, "scale": scale, "kind": kind, "level": level}
-                        scores = noises.scored(case.name, replace(clean, lr=lr, noise_std=level / 255), truth)
-                        yield place | scores | measure.made()
+        for scale, kind, level in product(scales, KINDS, LEVELS):
+            scenario = Scenario(folder, scale, rng="named", quantise=False)
+            for case in tqdm(scenario, desc=f"x{scale}, {kind} {level}", mininterval=30):
+                clean, truth = case.load()
+                noise = KINDS[kind](torch.randn(clean.lr.shape, generator=generator(0, case.name)))
+                lr = floor_to_8_bits(clean.lr + level / 255 * noise / noise.std())
+                place = {"image": case.name, "side": side, "scale": scale, "kind": kind, "level": level}
+                scores = noises.scored(case.name, replace(clean, lr=lr, noise_std=level / 255), truth)
+                yield place | scores | measure.made()
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def coefficients(image: Tensor, begin: tuple[int, int], most: int = MOST) -> np.
         begin: row and column of the first block.
         most: as many blocks, taken from all over the image.
     """
-    image = image.detach()[..., begin[0] :, begin[1] :]
+    image = image.detach().float()[..., begin[0] :, begin[1] :]
     blocks = _blocks(255 * grey(image)[0, 0] - 128)
     whole = ~_blocks(((image <= 0) | (image >= 1)).any(1)[0]).any((1, 2))
     blocks = blocks[whole] if whole.sum() >= FEW else blocks

@@ -81,6 +81,13 @@ def test_a_jpeg_is_known_by_its_blocks_or_by_its_coefficients() -> None:
     assert was_jpeg(torch.cat([jpeg(grey(IMAGE), 97), IMAGE], 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_quality_is_read_in_any_precision(dtype: torch.dtype) -> None:
+    assert compression_error(IMAGE.to(dtype)) == 0 and not was_jpeg(IMAGE.to(dtype))
+    levels = jpeg(IMAGE, 60).to(dtype)
+    assert was_jpeg(levels) and compression_error(levels) > 0
+
+
 def test_the_evidence_is_of_rounded_laplace_variables() -> None:
     steps = steps_of(85)
     found = np.round(np.random.default_rng(0).laplace(scale=15, size=(30, 8, 8)) / steps) * steps + 0.1

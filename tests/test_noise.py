@@ -122,7 +122,7 @@ def test_smoothed_noise_is_not_heard_in_grey_nor_in_two_channels() -> None:
         assert noise.heard(silent) == 0
 
 
-def test_smoothed_noise_is_as_loud_in_all_channels_together_as_in_the_mean() -> None:
+def test_the_bands_of_smoothed_noise_add_up_to_white_noise() -> None:
     white = 0.5 + 0.02 * torch.randn(1, 3, 240, 240, generator=rng())
     parts = noise._differences(white).transpose(0, 1)
     assert noise._smoothed(parts, torch.ones(59 * 59, dtype=torch.bool)) == pytest.approx(0.02, rel=0.03)
