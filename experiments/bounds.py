@@ -10,7 +10,6 @@ are not computed again. Degraded as in the papers: FKP's kernels, seed 1; with `
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from experiments import degradations
 from experiments.bench import measure
-from experiments.calibration import compared, scored
+from experiments.calibration import Place, compared, measured, place_of, same_kernel, scored
 from experiments.middles import middles
 from kernelsr import metrics
 from kernelsr.configure import compose_config, part, restore
@@ -34,11 +33,6 @@ from kernelsr.official import find_image_set
 SETS = ("set5", "set14", "bsd100")
 SIDE = 320  # of the middles, HR pixels
 Row = dict[str, Any]
-Place = tuple[str, str, str]
-
-
-def place(row: Mapping[str, Any]) -> Place:
-    return row["data"], str(row["image"]), str(row["scale"])
 
 
 def row_of(
@@ -51,8 +45,8 @@ def row_of(
     row["smaller"] = found.smaller
     used = {"amortised": fit(), "bounded": found(), "true": truth.kernel}
     row |= scored("amortised", used["amortised"], truth.kernel) | scored("bounded", used["bounded"], truth.kernel)
-    there = plain.get(place(row), {})
-    if there and not math.isclose(float(there["kernel_psnr_amortised"]), row["kernel_psnr_amortised"], abs_tol=0.01):
+    there = plain.get(place_of(row), {})
+    if there and not same_kernel(there, row, "amortised"):
         raise ValueError(
             f"the rows of --plain have another kernel of {case.name}; measure them again, or leave them out"
         )
@@ -126,15 +120,14 @@ def main() -> None:
     for row in rows:
         if (others := {"outside": float(row["outside"])} | degradations.columns_of(row)) != own:
             parser.error(f"{options.csv} has rows of {others}, and these would be of {own}; give another file")
-    done = {place(row) for row in rows}
-    measured = read_table(options.plain) if options.plain else []
-    plain = {place(row): row for row in measured if degradations.columns_of(row) == worse}
+    done = {place_of(row) for row in rows}
+    plain = measured(options.plain, worse)
     with TemporaryDirectory() as folder:
         if options.photos:
             middles(options.photos, Path(folder), SIDE)
         for name, scenario in scenarios(options, Path(folder)):
             for case in tqdm(list(scenario)[:: options.every], desc=f"{name} x{scenario.scale}", mininterval=30):
-                if (name, case.name, str(scenario.scale)) not in done:
+                if (name, str(scenario.scale), case.name) not in done:
                     rows.append(row_of(name, case, cfg, plain, worse))
                     write_table(options.csv, rows)
     print(*summary(rows), sep="\n")

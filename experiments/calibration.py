@@ -2,13 +2,15 @@
 
 A row an image: kernel PSNR and variance error of prior=amortised's kernel and of the spectral fit's; whether the
 central 90 % of each principal variance hold the true one; the milliseconds of a look, the median of three after the first.
-With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one.
+With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one;
+of the spectral fit's and the true one they are taken from rows that another network has made, if `--plain` has the image.
 `--photos FOLDER` takes the photographs that the training held out. Degraded as in the papers: FKP's kernels, seed 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -39,6 +41,7 @@ from kernelsr.statistics import Difference, paired_difference
 LEVEL = 0.9
 DRAWS = 20_000
 PLACE = ("data", "scale", "image")
+Place = tuple[str, ...]
 Network = Callable[[bool], amortised.PosteriorNetwork]
 
 
@@ -95,8 +98,10 @@ def scored(name: str, found: Tensor, kernel: Tensor) -> dict[str, float]:
     }
 
 
-def images(cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: Network) -> dict[str, float]:
-    """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels."""
+def images(
+    cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: Network, plain: Mapping[str, Any]
+) -> dict[str, float]:
+    """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels, but for those that ``plain`` has."""
     assert truth.kernel is not None and truth.hr is not None
     used = {
         "amortised": priors.Amortised(problem, torch.Generator(), network=network)(),
@@ -105,6 +110,9 @@ def images(cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: 
     }
     found = {}
     for prior, kernel in used.items():
+        if prior != "amortised" and (column := f"psnr_{prior}") in plain:
+            found[column] = float(plain[column])
+            continue
         image = restore(cfg, problem, kernel, name)
         assert image is not None
         found[f"psnr_{prior}"] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
@@ -164,9 +172,25 @@ def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_ins
     return f"{found.mean:.0f} %" + ("" if found.low is None else f" [{found.low:.0f}, {found.high:.0f}]")
 
 
-def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[tuple[str, ...], int | None], float]:
+def place_of(row: Mapping[str, Any]) -> Place:
+    return tuple(str(row[key]) for key in PLACE)
+
+
+def measured(path: Path | None, worse: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
+    """Rows of this command that there are of images with as much noise and JPEG."""
+    rows = read_table(path) if path else []
+    return {place_of(row): row for row in rows if degradations.columns_of(row) == worse}
+
+
+def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) -> bool:
+    """Whether both have the same kernel of ``prior``, if the first has any."""
+    column = f"kernel_psnr_{prior}"
+    return column in row and math.isclose(float(row[column]), other[column], abs_tol=0.01)
+
+
+def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[Place, int | None], float]:
     """Of a column, by image, as the statistics take them; where there is one."""
-    return {(tuple(str(row[key]) for key in PLACE), None): float(row[column]) for row in rows if row.get(column)}
+    return {(place_of(row), None): float(row[column]) for row in rows if row.get(column)}
 
 
 def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
@@ -195,6 +219,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     degradations.add_options(parser)
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
+    parser.add_argument("--plain", type=Path, help="rows with images of the same restorer")
     parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
@@ -206,13 +231,17 @@ def main() -> None:
         return
     network, rows = cache(amortised.bundled), []
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
+    worse = degradations.columns(options)
+    plain = measured(options.plain, worse)
     for name, scenario in scenarios(options):
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
             problem, truth = degradations.load(case, options.told)
             assert truth.kernel is not None
-            place = {"image": case.name, "data": name, "scale": problem.scale} | degradations.columns(options)
+            place = {"image": case.name, "data": name, "scale": problem.scale} | worse
             found = row(problem, truth.kernel, network, options.patches)
-            found |= images(cfg, problem, truth, case.name, network) if cfg else {}
+            there = plain.get(place_of(place), {})
+            there = there if same_kernel(there, found, "spectral") else {}
+            found |= images(cfg, problem, truth, case.name, network, there) if cfg else {}
             rows.append(place | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")

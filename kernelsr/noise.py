@@ -55,7 +55,7 @@ def heard(image: Tensor) -> float:
 
 
 def _smoothed(parts: Tensor, whole: Tensor) -> float:
-    """The standard deviation of noise that has been smoothed, its mean over both differences (2, 1, h, w) of colours; or 0."""
+    """The standard deviation of smoothed noise, the mean over both differences (2, 1, h, w) of colours; or 0."""
     middle, more = (_quietest(parts, waves(*MIDDLE), whole, share) for share in (QUIETEST, 3 * QUIETEST))
     if middle.min() < LEAST**2 or (more > EVEN**2 * middle).any():
         return 0.0

@@ -22,9 +22,11 @@ from experiments.training import Training
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.capture import jpeg
+from kernelsr.configure import restore
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import fkp_variances, gaussian_kernel
+from kernelsr.files import read_table, write_table
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
 from kernelsr.patch_features import local_contrast
@@ -376,6 +378,31 @@ def test_the_trained_network_has_its_stored_scores() -> None:
             found, then = calibration.row(posed, truth.kernel, trained), stored[case.name, scale]
             assert found["kernel_psnr_amortised"] == pytest.approx(float(then["kernel_psnr_amortised"]), abs=0.5)
             assert found["size_spread"] == pytest.approx(float(then["size_spread"]), rel=0.05)
+
+
+def test_images_that_another_network_does_not_change_are_taken_from_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(calibration, "restore", lambda *args: made.append(args) or restore(*args))
+
+    def run(*words: str) -> dict[str, str]:
+        row = ["--sets", "demo", "--images", "astronaut", "--scales", "4", "--nonblind", "wiener", *words]
+        monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "rows.csv"), *row])
+        calibration.main()
+        return read_table(tmp_path / "rows.csv")[0]
+
+    first = run()
+    assert len(made) == 3
+    kept = first | {"psnr_spectral": "20.0", "psnr_true": "21.0", "psnr_amortised": "22.0"}
+    other = kept | {"kernel_psnr_spectral": str(float(first["kernel_psnr_spectral"]) + 0.02)}
+    for row, taken in ((kept, True), (other, False), (kept | {"level": "10"}, False)):
+        made.clear()
+        write_table(tmp_path / "plain.csv", [row])
+        again = run("--plain", str(tmp_path / "plain.csv"))
+        for column in ("psnr_spectral", "psnr_true"):
+            assert again[column] == (kept if taken else first)[column]
+        assert again["psnr_amortised"] == first["psnr_amortised"] and len(made) == (1 if taken else 3)
 
 
 def test_gains_are_of_the_images_that_both_tables_have() -> None:

@@ -250,10 +250,10 @@ def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch:
     computed = bounds.row_of("demo", case, cfg, {}, clean)
     kernel = {"kernel_psnr_amortised": str(computed["kernel_psnr_amortised"])}
     plain = {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"} | kernel
-    taken = bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain}, clean)
+    taken = bounds.row_of("demo", case, cfg, {("demo", "4", "coffee"): plain}, clean)
     assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 4)
     with pytest.raises(ValueError, match="another kernel of coffee"):
-        bounds.row_of("demo", case, cfg, {("demo", "coffee", "4"): plain | {"kernel_psnr_amortised": "40"}}, clean)
+        bounds.row_of("demo", case, cfg, {("demo", "4", "coffee"): plain | {"kernel_psnr_amortised": "40"}}, clean)
     assert computed["psnr_bounded"] == taken["psnr_bounded"] > 15
     assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0
 
