@@ -83,7 +83,7 @@ class LrPatches:
         )
         clean = lr
         noise = torch.randn(lr.shape, generator=rng)
-        if cfg.smoothed:
+        if cfg.smoothed:  # or other patches would be drawn than those of a training without
             for place in (torch.rand(count, generator=rng) < cfg.smoothed).nonzero()[:, 0].tolist():
                 noise[place] = camera_noise.drawn(side, rng)[0]
         lr = clean + (level[:, None, None, None] * noise).to(lr)

@@ -260,3 +260,13 @@ def test_the_calibration_tells_what_it_says(told: str, tmp_path: Path, monkeypat
     wanted = {"mean": 5 / 255, "heard": noise.heard(seen[0].lr), "nothing": 0.0}
     assert [problem.noise_std for problem in seen] == [pytest.approx(wanted[told])]
     assert wanted["heard"] > 6 / 255
+
+
+def test_a_camera_s_noise_has_a_pattern_or_is_smoothed_more_or_less() -> None:
+    drawn = [camera_noise.drawn(128, rng(seed)) for seed in range(16)]
+    # Of Bayer's pattern green is its own at every other pixel, and a mean of four between.
+    uneven = [(noise[..., ::2, 1::2].var() / noise[..., ::2, ::2].var()).item() for noise in drawn]
+    beside = [(noise[..., 1:] * noise[..., :-1]).mean().item() for noise in drawn]
+    smoothed = [alike for alike, ratio in zip(beside, uneven, strict=True) if ratio < 1.2]
+    assert 4 <= len(smoothed) <= 12 and all(ratio > 1.8 for ratio in uneven if ratio >= 1.2)
+    assert min(smoothed) < 0.3 and max(smoothed) > 0.6
