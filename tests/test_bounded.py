@@ -334,5 +334,5 @@ def test_noise_and_jpeg_are_in_the_problems_that_are_measured(tmp_path: Path, mo
         words += ["--sets", "demo", "--scales", "4", "--plain", str(tmp_path / "plain.csv")]
         monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / f"{words[0]}.csv"), *words])
         bounds.main()
-    assert not taken[0] and list(taken[-1]) == [("demo", "coffee", "4")], "rows of other settings are not taken"
+    assert not taken[0] and list(taken[-1]) == [("demo", "4", "coffee")], "rows of other settings are not taken"
     assert set(seen) == {("demo", 10 / 255, None, "untold"), ("demo", 0.0, (60, 90), "drawn")}
