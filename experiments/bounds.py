@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from experiments import degradations
 from experiments.bench import measure
-from experiments.calibration import Place, compared, measured, place_of, same_kernel, scored
+from experiments.calibration import scored
 from experiments.middles import middles
+from experiments.paired import Place, by_place, compared, place_of, same_kernel
 from kernelsr import metrics
 from kernelsr.configure import compose_config, part, restore
 from kernelsr.data import Case, Scenario
@@ -121,7 +122,7 @@ def main() -> None:
         if (others := {"outside": float(row["outside"])} | degradations.columns_of(row)) != own:
             parser.error(f"{options.csv} has rows of {others}, and these would be of {own}; give another file")
     done = {place_of(row) for row in rows}
-    plain = measured(options.plain, worse)
+    plain = by_place(options.plain, worse)
     with TemporaryDirectory() as folder:
         if options.photos:
             middles(options.photos, Path(folder), SIDE)

@@ -10,7 +10,6 @@ of the spectral fit's and the true one they are taken from rows that another net
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 from collections import defaultdict
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from experiments import degradations
 from experiments.bench import measure
 from experiments.lr_patches import photographs
+from experiments.paired import by_place, compared, held, place_of, same_kernel, values
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.configure import compose_config, restore
@@ -36,12 +36,11 @@ from kernelsr.official import find_image_set
 from kernelsr.paths import CONF
 from kernelsr.problem import Problem, Truth
 from kernelsr.seeds import generator
-from kernelsr.statistics import Difference, paired_difference
+from kernelsr.statistics import paired_difference
 
 LEVEL = 0.9
 DRAWS = 20_000
-PLACE = ("data", "scale", "image")
-Place = tuple[str, ...]
+NETWORKS = {"clean": False, "worn": True}
 Network = Callable[[bool], amortised.PosteriorNetwork]
 
 
@@ -157,49 +156,6 @@ def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield line
 
 
-def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_inside", "wide_inside")) -> str:
-    """How many of the true numbers the intervals hold, with the share's own interval over photographs.
-
-    Args:
-        inside: columns, 1 for a number that is.
-    """
-    shares: dict[tuple[tuple[str, str], int | None], float] = {
-        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in inside)
-        for row in rows
-    }
-    found = paired_difference(shares, dict.fromkeys(shares, 0.0))
-    assert found is not None
-    return f"{found.mean:.0f} %" + ("" if found.low is None else f" [{found.low:.0f}, {found.high:.0f}]")
-
-
-def place_of(row: Mapping[str, Any]) -> Place:
-    return tuple(str(row[key]) for key in PLACE)
-
-
-def measured(path: Path | None, worse: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
-    """Rows of this command that there are of images with as much noise and JPEG."""
-    rows = read_table(path) if path else []
-    return {place_of(row): row for row in rows if degradations.columns_of(row) == worse}
-
-
-def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) -> bool:
-    """Whether both have the same kernel of ``prior``, if the first has any."""
-    column = f"kernel_psnr_{prior}"
-    return column in row and math.isclose(float(row[column]), other[column], abs_tol=0.01)
-
-
-def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[Place, int | None], float]:
-    """Of a column, by image, as the statistics take them; where there is one."""
-    return {(place_of(row), None): float(row[column]) for row in rows if row.get(column)}
-
-
-def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
-    """How much one score is higher than another of the same images, in dB."""
-    found = paired_difference(values(rows, column), values(rows, other))
-    assert found is not None
-    return found
-
-
 def gains(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> Iterator[str]:
     """How much better these rows' posterior is than others' on the images that both have, at each scale and in all."""
     for scale in [*sorted({row["scale"] for row in rows}), ""]:
@@ -221,6 +177,7 @@ def main() -> None:
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--plain", type=Path, help="rows with images of the same restorer")
     parser.add_argument("--images", nargs="+", help="these alone")
+    parser.add_argument("--network", choices=NETWORKS, help="that for such images; by default, the prior's choice")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")
@@ -229,10 +186,11 @@ def main() -> None:
         rows = read_table(options.csv)
         print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
-    network, rows = cache(amortised.bundled), []
+    rows = []
+    network = cache(lambda worn: amortised.bundled(NETWORKS[options.network] if options.network else worn))
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     worse = degradations.columns(options)
-    plain = measured(options.plain, worse)
+    plain = by_place(options.plain, worse)
     for name, scenario in scenarios(options):
         for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
             problem, truth = degradations.load(case, options.told)
@@ -242,7 +200,7 @@ def main() -> None:
             there = plain.get(place_of(place), {})
             there = there if same_kernel(there, found, "spectral") else {}
             found |= images(cfg, problem, truth, case.name, network, there) if cfg else {}
-            rows.append(place | found | measure.made())
+            rows.append(place | {"network": options.network or "asked"} | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 

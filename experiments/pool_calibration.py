@@ -20,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.bench import measure
-from experiments.calibration import LEVEL, held
+from experiments.calibration import LEVEL
 from experiments.middles import middles
+from experiments.paired import held
 from kernelsr.configure import compose_config
 from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from experiments import calibration, train_amortised
+from experiments import calibration, paired, train_amortised
 from experiments.lr_patches import LrPatches, gaussians, photographs
 from experiments.training import Training
 from kernelsr import amortised, kernels, metrics, priors
@@ -196,18 +195,18 @@ def test_the_trained_network_sees_noise() -> None:
     assert (noisy.belief.spread() > clean.belief.spread()).all()
 
 
-@pytest.mark.parametrize(("scale", "worse"), [(2, {"jpeg": 75}), (4, {"noise_std": 8 / 255, "noise": "fixed"})])
-def test_the_second_network_is_for_noise_and_jpeg(scale: int, worse: dict[str, Any]) -> None:
-    errors = []
-    for case in Scenario(find_image_set("demo"), scale, **worse):
-        posed, truth = case.load()
-        assert truth.kernel is not None
-        for worn in (False, True):
-            prior = priors.Amortised(
-                replace(posed, noise_std=0.0), rng(), network=lambda _, w=worn: amortised.bundled(w)
-            )
-            errors.append(metrics.variance_error(prior().double(), truth.kernel))
-    assert sum(errors[1::2]) < 0.8 * sum(errors[::2])
+@pytest.mark.parametrize("worse", [{"jpeg": (60, 100)}, {"noise_std": 10 / 255}])
+def test_the_second_network_is_for_noise_and_jpeg(worse: dict[str, Any]) -> None:
+    scores: list[float] = []
+    for scale in (2, 3, 4):
+        for case in Scenario(find_image_set("demo"), scale, **worse):
+            posed, truth = case.load()
+            assert truth.kernel is not None
+            for worn in (False, True):
+                prior = priors.Amortised(posed, rng(), network=lambda _, w=worn: amortised.bundled(w))
+                scores.append(metrics.kernel_psnr(prior().double(), truth.kernel))
+    # Of single images and levels the first network may know better: experiments/results/other_network_noise.csv.
+    assert sum(scores[1::2]) > sum(scores[::2])
 
 
 def test_the_constructor_has_the_defaults_of_its_configuration() -> None:
@@ -432,9 +431,9 @@ def test_the_share_that_intervals_hold_has_an_interval_over_photographs_at_all_s
         return {"data": "x", "image": str(image), "scale": scale, "narrow_inside": narrow, "wide_inside": wide}
 
     both = [row(0, scale, 1, 1) for scale in (2, 3)] + [row(1, 2, 0, 1)]
-    assert calibration.held(both) == "75 %"  # of the mean of 100 and 50; two photographs have no interval
+    assert paired.held(both) == "75 %"  # of the mean of 100 and 50; two photographs have no interval
     many = [row(number, scale, number % 2, number % 2) for number in range(40) for scale in (2, 3, 4)]
-    share, low, high = map(int, calibration.held(many).translate({ord(c): " " for c in "%[],"}).split())
+    share, low, high = map(int, paired.held(many).translate({ord(c): " " for c in "%[],"}).split())
     assert share == 50 and 31 <= low <= 38 and 62 <= high <= 69  # of 40 photographs, where 120 would have [41, 59]
 
 

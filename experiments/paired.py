@@ -1,0 +1,59 @@
+"""Rows of the same images side by side: what names an image's row, and what two columns differ by."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import degradations
+from kernelsr.files import read_table
+from kernelsr.statistics import Difference, paired_difference
+
+PLACE = ("data", "scale", "image")
+Place = tuple[str, ...]
+
+
+def place_of(row: Mapping[str, Any]) -> Place:
+    return tuple(str(row[key]) for key in PLACE)
+
+
+def by_place(path: Path | None, worse: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
+    """The rows of a table, if there is one, that are of images with as much noise and JPEG."""
+    rows = read_table(path) if path else []
+    return {place_of(row): row for row in rows if degradations.columns_of(row) == worse}
+
+
+def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) -> bool:
+    """Whether both have the same kernel of ``prior``, if the first has any."""
+    column = f"kernel_psnr_{prior}"
+    return column in row and math.isclose(float(row[column]), other[column], abs_tol=0.01)
+
+
+def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[Place, int | None], float]:
+    """Of a column, by image, as the statistics take them; where there is one."""
+    return {(place_of(row), None): float(row[column]) for row in rows if row.get(column)}
+
+
+def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
+    """How much one score is higher than another of the same images, in dB."""
+    found = paired_difference(values(rows, column), values(rows, other))
+    assert found is not None
+    return found
+
+
+def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_inside", "wide_inside")) -> str:
+    """How many of the true numbers the intervals hold, with the share's own interval over photographs.
+
+    Args:
+        inside: columns, 1 for a number that is.
+    """
+    shares: dict[tuple[tuple[str, str], int | None], float] = {
+        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in inside)
+        for row in rows
+    }
+    found = paired_difference(shares, dict.fromkeys(shares, 0.0))
+    assert found is not None
+    return f"{found.mean:.0f} %" + ("" if found.low is None else f" [{found.low:.0f}, {found.high:.0f}]")
