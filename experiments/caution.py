@@ -2,7 +2,8 @@
 
 Too wide a kernel costs the image more than too narrow a one, so the posterior's mean is not the kernel that costs least.
 On the middles of photographs, made smaller by 1 to 3: a row an image and caution, with the decibels that USRNet's image lies
-below the one with the true kernel. Every third photograph, most of which the network has seen in training.
+below the one with the true kernel. Every third photograph, most of which the network has seen in training; with `--noise` or
+`--jpeg` if they are given.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from experiments import degradations
 from experiments.bench import measure
 from experiments.calibration import Network
 from experiments.middles import middles
@@ -32,8 +34,8 @@ SIDE = 320  # of the middles, HR pixels
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def rows_of(case: Case, network: Network) -> Iterator[dict[str, Any]]:
-    problem, truth = case.load()
+def rows_of(case: Case, network: Network, worse: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    problem, truth = degradations.load(case, worse["told"])
     assert truth.kernel is not None and truth.hr is not None
     scores = {}
     cfg = compose_config([f"scale={problem.scale}", "nonblind=usrnet"])
@@ -46,7 +48,8 @@ def rows_of(case: Case, network: Network) -> Iterator[dict[str, Any]]:
         scores[caution] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
     for caution in CAUTIONS:
         lost = scores[None] - scores[caution]
-        yield {"image": case.name, "scale": problem.scale, "caution": caution, "lost": lost} | measure.made()
+        place = {"image": case.name, "scale": problem.scale} | dict(worse)
+        yield place | {"caution": caution, "lost": lost} | measure.made()
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("csv", type=Path)
     parser.add_argument("--photos", type=Path, help="without, the rows that there are are summed up")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
+    degradations.add_options(parser)
     options = parser.parse_args()
     if options.photos is None:
         print(*summary(read_table(options.csv)), sep="\n")
@@ -63,8 +67,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         middles(options.photos, Path(folder), SIDE)
         for scale in options.scales:
-            for case in tqdm(list(Scenario(Path(folder), scale, rng="named")), desc=f"x{scale}", mininterval=30):
-                rows += rows_of(case, network)
+            cases = list(Scenario(Path(folder), scale, rng="named", **degradations.settings(options)))
+            for case in tqdm(cases, desc=f"x{scale}", mininterval=30):
+                rows += rows_of(case, network, degradations.columns(options))
             write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 
