@@ -183,7 +183,8 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")
     options = parser.parse_args()
     if options.report:
-        rows = read_table(options.csv)
+        if not (rows := read_table(options.csv)):
+            parser.error(f"{options.csv} has no rows; without --report they are made")
         print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
     rows = []

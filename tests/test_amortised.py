@@ -11,22 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import normal, photograph, problem, rng, true_kernel, uniform
+from cases import normal, photograph, rng, true_kernel, uniform
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from experiments import calibration, paired, train_amortised
+from experiments import calibration, train_amortised
 from experiments.lr_patches import LrPatches, gaussians, photographs
 from experiments.training import Training
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.capture import jpeg
-from kernelsr.configure import restore
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import fkp_variances, gaussian_kernel
-from kernelsr.files import read_table, write_table
 from kernelsr.learner import initialised_from
 from kernelsr.official import find_image_set
 from kernelsr.patch_features import local_contrast
@@ -381,74 +379,3 @@ def test_the_trained_network_has_its_stored_scores() -> None:
             found, then = calibration.row(posed, truth.kernel, trained), stored[case.name, scale]
             assert found["kernel_psnr_amortised"] == pytest.approx(float(then["kernel_psnr_amortised"]), abs=0.5)
             assert found["size_spread"] == pytest.approx(float(then["size_spread"]), rel=0.05)
-
-
-def test_images_that_another_network_does_not_change_are_taken_from_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[object] = []
-    monkeypatch.setattr(calibration, "restore", lambda *args: made.append(args) or restore(*args))
-
-    def run(*words: str) -> dict[str, str]:
-        row = ["--sets", "demo", "--images", "astronaut", "--scales", "4", "--nonblind", "wiener", *words]
-        monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "rows.csv"), *row])
-        calibration.main()
-        return read_table(tmp_path / "rows.csv")[0]
-
-    first = run()
-    assert len(made) == 3
-    kept = first | {"psnr_spectral": "20.0", "psnr_true": "21.0", "psnr_amortised": "22.0"}
-    other = kept | {"kernel_psnr_spectral": str(float(first["kernel_psnr_spectral"]) + 0.02)}
-    for row, taken in ((kept, True), (other, False), (kept | {"level": "10"}, False)):
-        made.clear()
-        write_table(tmp_path / "plain.csv", [row])
-        again = run("--plain", str(tmp_path / "plain.csv"))
-        for column in ("psnr_spectral", "psnr_true"):
-            assert again[column] == (kept if taken else first)[column]
-        assert again["psnr_amortised"] == first["psnr_amortised"] and len(made) == (1 if taken else 3)
-
-
-def test_gains_are_of_the_images_that_both_tables_have() -> None:
-    def table(*scores: float, scale: str = "2") -> list[dict[str, str]]:
-        return [
-            {"data": "set5", "scale": scale, "image": str(number), "kernel_psnr_amortised": str(score)}
-            for number, score in enumerate(scores)
-        ]
-
-    lines = list(
-        calibration.gains(table(51, 53, 99) + table(40, 41, scale="4"), table(50, 50) + table(40, 40, scale="4"))
-    )
-    assert [line.split(" [")[0] for line in lines] == [
-        "x2: kernel PSNR +2.00 dB (2)",
-        "x4: kernel PSNR +0.50 dB (2)",
-        "all: kernel PSNR +1.25",
-    ]
-    assert lines[2].endswith("(4)")
-
-
-def test_the_share_that_intervals_hold_has_an_interval_over_photographs_at_all_scales() -> None:
-    def row(image: int, scale: int, narrow: int, wide: int) -> dict[str, Any]:
-        return {"data": "x", "image": str(image), "scale": scale, "narrow_inside": narrow, "wide_inside": wide}
-
-    both = [row(0, scale, 1, 1) for scale in (2, 3)] + [row(1, 2, 0, 1)]
-    assert paired.held(both) == "75 %"  # of the mean of 100 and 50; two photographs have no interval
-    many = [row(number, scale, number % 2, number % 2) for number in range(40) for scale in (2, 3, 4)]
-    share, low, high = map(int, paired.held(many).translate({ord(c): " " for c in "%[],"}).split())
-    assert share == 50 and 31 <= low <= 38 and 62 <= high <= 69  # of 40 photographs, where 120 would have [41, 59]
-
-
-def test_intervals_hold_what_the_belief_says() -> None:
-    belief = Belief(torch.tensor([[1.0, 0.2, 0.1]]).double(), 50 * torch.eye(3).double()[None])
-    low, high = calibration.intervals(belief, rng())
-    root = torch.linalg.inv(torch.linalg.cholesky(belief.precision[0])).T
-    variances = torch.linalg.eigvalsh(covariance_of(belief.mean + normal(4000, 3) @ root.T))
-    inside = ((low <= variances) & (variances <= high)).double().mean(0)
-    assert (inside - calibration.LEVEL).abs().max() < 0.02
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_the_shape_of_a_kernel_that_its_support_cuts_off_is_found(scale: int) -> None:
-    posed = problem(scale)
-    shape = torch.tensor([1.2, 0.4, -0.3], dtype=torch.float64)
-    found = calibration.fitted_shape(gaussian(covariance_of(shape), posed), posed)
-    torch.testing.assert_close(found, shape, rtol=1e-5, atol=1e-5)

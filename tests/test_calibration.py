@@ -1,0 +1,97 @@
+"""experiments.calibration: how right the amortised posterior is, how sure, and rows of the same images side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import normal, problem, rng
+
+from experiments import calibration, paired
+from kernelsr.beliefs import Belief, covariance_of, gaussian
+from kernelsr.configure import restore
+from kernelsr.files import read_table, write_table
+
+
+def test_images_that_another_network_does_not_change_are_taken_from_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(calibration, "restore", lambda *args: made.append(args) or restore(*args))
+
+    def run(*words: str) -> dict[str, str]:
+        row = ["--sets", "demo", "--images", "astronaut", "--scales", "4", "--nonblind", "wiener", *words]
+        monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "rows.csv"), *row])
+        calibration.main()
+        return read_table(tmp_path / "rows.csv")[0]
+
+    first = run()
+    assert len(made) == 3
+    kept = first | {"psnr_spectral": "20.0", "psnr_true": "21.0", "psnr_amortised": "22.0"}
+    other = kept | {"kernel_psnr_spectral": str(float(first["kernel_psnr_spectral"]) + 0.02)}
+    for row, taken in ((kept, True), (other, False), (kept | {"level": "10"}, False)):
+        made.clear()
+        write_table(tmp_path / "plain.csv", [row])
+        again = run("--plain", str(tmp_path / "plain.csv"))
+        for column in ("psnr_spectral", "psnr_true"):
+            assert again[column] == (kept if taken else first)[column]
+        assert again["psnr_amortised"] == first["psnr_amortised"] and len(made) == (1 if taken else 3)
+    same, other = (run("--network", name)["kernel_psnr_amortised"] for name in ("clean", "worn"))
+    assert same == first["kernel_psnr_amortised"] != other
+
+
+def test_a_report_of_no_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "none.csv"), "--report"])
+    with pytest.raises(SystemExit):
+        calibration.main()
+    assert "none.csv has no rows" in capsys.readouterr().err
+
+
+def test_gains_are_of_the_images_that_both_tables_have() -> None:
+    def table(*scores: float, scale: str = "2") -> list[dict[str, str]]:
+        return [
+            {"data": "set5", "scale": scale, "image": str(number), "kernel_psnr_amortised": str(score)}
+            for number, score in enumerate(scores)
+        ]
+
+    lines = list(
+        calibration.gains(table(51, 53, 99) + table(40, 41, scale="4"), table(50, 50) + table(40, 40, scale="4"))
+    )
+    assert [line.split(" [")[0] for line in lines] == [
+        "x2: kernel PSNR +2.00 dB (2)",
+        "x4: kernel PSNR +0.50 dB (2)",
+        "all: kernel PSNR +1.25",
+    ]
+    assert lines[2].endswith("(4)")
+
+
+def test_the_share_that_intervals_hold_has_an_interval_over_photographs_at_all_scales() -> None:
+    def row(image: int, scale: int, narrow: int, wide: int) -> dict[str, Any]:
+        return {"data": "x", "image": str(image), "scale": scale, "narrow_inside": narrow, "wide_inside": wide}
+
+    both = [row(0, scale, 1, 1) for scale in (2, 3)] + [row(1, 2, 0, 1)]
+    assert paired.held(both) == "75 %"  # of the mean of 100 and 50; two photographs have no interval
+    many = [row(number, scale, number % 2, number % 2) for number in range(40) for scale in (2, 3, 4)]
+    share, low, high = map(int, paired.held(many).translate({ord(c): " " for c in "%[],"}).split())
+    assert share == 50 and 31 <= low <= 38 and 62 <= high <= 69  # of 40 photographs, where 120 would have [41, 59]
+
+
+def test_intervals_hold_what_the_belief_says() -> None:
+    belief = Belief(torch.tensor([[1.0, 0.2, 0.1]]).double(), 50 * torch.eye(3).double()[None])
+    low, high = calibration.intervals(belief, rng())
+    root = torch.linalg.inv(torch.linalg.cholesky(belief.precision[0])).T
+    variances = torch.linalg.eigvalsh(covariance_of(belief.mean + normal(4000, 3) @ root.T))
+    inside = ((low <= variances) & (variances <= high)).double().mean(0)
+    assert (inside - calibration.LEVEL).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_shape_of_a_kernel_that_its_support_cuts_off_is_found(scale: int) -> None:
+    posed = problem(scale)
+    shape = torch.tensor([1.2, 0.4, -0.3], dtype=torch.float64)
+    found = calibration.fitted_shape(gaussian(covariance_of(shape), posed), posed)
+    torch.testing.assert_close(found, shape, rtol=1e-5, atol=1e-5)
