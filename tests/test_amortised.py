@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import normal, photograph, rng, true_kernel, uniform
+from cases import normal, photograph, problem, rng, true_kernel, uniform
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
@@ -22,6 +22,7 @@ from experiments.training import Training
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
 from kernelsr.capture import jpeg
+from kernelsr.configure import compose_config, part
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
 from kernelsr.families import fkp_variances, gaussian_kernel
@@ -211,7 +212,21 @@ def test_the_constructor_has_the_defaults_of_its_configuration() -> None:
     defaults = inspect.signature(priors.Amortised).parameters
     for group in ("prior", "start"):
         for name, value in OmegaConf.load(CONF / group / "amortised.yaml").items():
-            assert str(name).startswith(("_", "defaults")) or defaults[str(name)].default == value
+            if (
+                not str(name).startswith(("_", "defaults")) and name != "weight"
+            ):  # which holds a loop, and so is a start's
+                assert defaults[str(name)].default == value
+
+
+@pytest.mark.parametrize("start", ["start=amortised", "start=bounded"])
+def test_it_holds_a_loop_that_begins_at_it(start: str) -> None:
+    posed = problem(2, 40, dtype=torch.float32)
+    cfg = compose_config(["scale=2", "prior=gaussian", start])
+    loop, held = part(cfg, "prior", posed, rng()), part(cfg, "start", posed, rng())
+    loop.follow(held)
+    kernel = true_kernel().float()
+    assert loop.penalties(kernel) == held.penalty(kernel) > 0
+    assert not part(compose_config(["scale=2", "prior=amortised"]), "prior", posed, rng()).holds
 
 
 def test_a_worn_image_is_read_by_the_network_for_such() -> None:
