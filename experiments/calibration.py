@@ -4,6 +4,7 @@ A row an image: kernel PSNR and variance error of prior=amortised's kernel and o
 central 90 % of each principal variance hold the true one; the milliseconds of a look, the median of three after the first.
 With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one;
 of the spectral fit's and the true one they are taken from rows that another network has made, if `--plain` has the image.
+The network is that for clean or that for worn images, as the prior chooses; `--network` asks one of them always.
 `--photos FOLDER` takes the photographs that the training held out. Degraded as in the papers: FKP's kernels, seed 1.
 """
 
@@ -40,6 +41,7 @@ from kernelsr.statistics import paired_difference
 
 LEVEL = 0.9
 DRAWS = 20_000
+SETS = ("set5", "set14", "bsd100")
 NETWORKS = {"clean": False, "worn": True}
 Network = Callable[[bool], amortised.PosteriorNetwork]
 
@@ -121,7 +123,7 @@ def images(
 def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
     worse = degradations.settings(options)
     for scale in options.scales:
-        for name in options.sets:
+        for name in SETS if options.sets is None else options.sets:
             yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
         if options.photos:
             cfg = OmegaConf.load(CONF / "train_amortised.yaml")
@@ -170,14 +172,14 @@ def gains(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> I
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--sets", nargs="*", default=["set5", "set14", "bsd100"])
+    parser.add_argument("--sets", nargs="*", help="all three by default; with --report, all that the rows are of")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
     degradations.add_options(parser)
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--plain", type=Path, help="rows with images of the same restorer")
     parser.add_argument("--images", nargs="+", help="these alone")
-    parser.add_argument("--network", choices=NETWORKS, help="that for such images; by default, the prior's choice")
+    parser.add_argument("--network", choices=NETWORKS, help="the one for such images, whatever they are")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")
@@ -185,6 +187,7 @@ def main() -> None:
     if options.report:
         if not (rows := read_table(options.csv)):
             parser.error(f"{options.csv} has no rows; without --report they are made")
+        rows = [row for row in rows if not options.sets or row["data"] in options.sets]
         print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
     rows = []
@@ -198,10 +201,11 @@ def main() -> None:
             assert truth.kernel is not None
             place = {"image": case.name, "data": name, "scale": problem.scale} | worse
             found = row(problem, truth.kernel, network, options.patches)
+            found = {"network": options.network or ("worn" if found["worn"] else "clean")} | found
             there = plain.get(place_of(place), {})
             there = there if same_kernel(there, found, "spectral") else {}
             found |= images(cfg, problem, truth, case.name, network, there) if cfg else {}
-            rows.append(place | {"network": options.network or "asked"} | found | measure.made())
+            rows.append(place | found | measure.made())
         write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 

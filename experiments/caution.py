@@ -77,10 +77,12 @@ def main() -> None:
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line for each scale and caution, and one for all scales, paired with no caution."""
     for scale in [*sorted({str(row["scale"]) for row in rows}), "all"]:
-        lost: dict[float, dict[tuple[tuple[str, str], int | None], float]] = defaultdict(dict)
+        lost: dict[float, dict[tuple[tuple[str, str], int | None], float]] = defaultdict(
+            dict
+        )  # a photograph is one image
         for row in rows:
             if scale in ("all", str(row["scale"])):
-                lost[float(row["caution"])][(row["image"], str(row["scale"])), None] = float(row["lost"])
+                lost[float(row["caution"])][("", row["image"]), int(row["scale"])] = float(row["lost"])
         for caution, values in lost.items():
             more = paired_difference(values, lost.get(0.0, {}))
             assert more is not None

@@ -32,9 +32,9 @@ def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) ->
     return column in row and math.isclose(float(row[column]), other[column], abs_tol=0.01)
 
 
-def values(rows: Sequence[dict[str, Any]], column: str) -> dict[tuple[Place, int | None], float]:
-    """Of a column, by image, as the statistics take them; where there is one."""
-    return {(place_of(row), None): float(row[column]) for row in rows if row.get(column)}
+def values(rows: Sequence[Mapping[str, Any]], column: str) -> dict[tuple[tuple[str, str], int | None], float]:
+    """Of a column, as the statistics take them; where there is one. A photograph at several scales counts as one image."""
+    return {((row["data"], row["image"]), int(row["scale"])): float(row[column]) for row in rows if row.get(column)}
 
 
 def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:

@@ -20,7 +20,7 @@ from kernelsr.learner import KernelPrior
 from kernelsr.problem import Problem
 
 STEP = 1e-5
-"""Of a shape's numbers, by which slopes are taken."""
+"""Of the central differences by which a kernel's slopes are taken, in the shape's numbers."""
 
 
 class Belief(NamedTuple):
@@ -105,7 +105,7 @@ class Believed(Posterior):
         self.chosen = self.belief.mean[0] if chosen is None else chosen.detach().cpu().double()
         self.register_buffer("kernel", kernel(self.chosen).to(problem.lr))
         if self.holds:
-            # Right to 1e-9 in float64; torch's forward mode takes two seconds to import, as long as all of preset=fast.
+            # Right to 1e-9 in float64, and torch's forward mode takes two seconds to import.
             steps = STEP * torch.eye(3, dtype=torch.float64)
             slopes = torch.stack([kernel(self.chosen + h) - kernel(self.chosen - h) for h in steps], -1) / (2 * STEP)
             self.register_buffer("distance", torch.linalg.pinv(slopes.reshape(-1, 3)).to(problem.lr))

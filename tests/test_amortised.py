@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import inspect
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from experiments import calibration, train_amortised
+from experiments import calibration, camera_noise, train_amortised
 from experiments.lr_patches import LrPatches, gaussians, photographs
 from experiments.training import Training
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
-from kernelsr.capture import jpeg
+from kernelsr.capture import floor_to_8_bits, jpeg
 from kernelsr.configure import compose_config, part
 from kernelsr.data import Scenario
 from kernelsr.degradation import degrade
@@ -194,27 +194,36 @@ def test_the_trained_network_sees_noise() -> None:
     assert (noisy.belief.spread() > clean.belief.spread()).all()
 
 
-@pytest.mark.parametrize("worse", [{"jpeg": (60, 100)}, {"noise_std": 10 / 255}])
-def test_the_second_network_is_for_noise_and_jpeg(worse: dict[str, Any]) -> None:
-    scores: list[float] = []
+@pytest.mark.parametrize(("kind", "gain"), [("jpeg", 4), ("gaussian", 1.5), ("bayer", 1.5)])
+def test_the_second_network_is_for_jpeg_and_a_camera_s_noise(kind: str, gain: float) -> None:
+    """With white noise its kernels are better on BSD100, and not on the few photographs here: docs/methods/amortised.md."""
+    gains = []
     for scale in (2, 3, 4):
-        for case in Scenario(find_image_set("demo"), scale, **worse):
+        for case in Scenario(find_image_set("demo"), scale, **({"jpeg": (60, 100)} if kind == "jpeg" else {})):
             posed, truth = case.load()
             assert truth.kernel is not None
-            for worn in (False, True):
-                prior = priors.Amortised(posed, rng(), network=lambda _, w=worn: amortised.bundled(w))
-                scores.append(metrics.kernel_psnr(prior().double(), truth.kernel))
-    # Of single images and levels the first network may know better: experiments/results/other_network_noise.csv.
-    assert sum(scores[1::2]) > sum(scores[::2])
+            if kind != "jpeg":
+                if posed.lr.shape[1] != 3:  # a camera's noise is of colours
+                    continue
+                noise = getattr(camera_noise, kind)(normal(*posed.lr.shape, dtype=torch.float32))
+                posed = replace(posed, lr=floor_to_8_bits(posed.lr + 5 / 255 * noise / noise.std()), noise_std=5 / 255)
+            first, second = (
+                metrics.kernel_psnr(
+                    priors.Amortised(posed, rng(), network=lambda _, w=worn: amortised.bundled(w))().double(),
+                    truth.kernel,
+                )
+                for worn in (False, True)
+            )
+            gains.append(second - first)
+    assert np.mean(gains) > gain
 
 
 def test_the_constructor_has_the_defaults_of_its_configuration() -> None:
     defaults = inspect.signature(priors.Amortised).parameters
     for group in ("prior", "start"):
         for name, value in OmegaConf.load(CONF / group / "amortised.yaml").items():
-            if (
-                not str(name).startswith(("_", "defaults")) and name != "weight"
-            ):  # which holds a loop, and so is a start's
+            # As a prior there is no loop that it could hold.
+            if name != "weight" and not str(name).startswith(("_", "defaults")):
                 assert defaults[str(name)].default == value
 
 

@@ -61,12 +61,8 @@ def test_gains_are_of_the_images_that_both_tables_have() -> None:
     lines = list(
         calibration.gains(table(51, 53, 99) + table(40, 41, scale="4"), table(50, 50) + table(40, 40, scale="4"))
     )
-    assert [line.split(" [")[0] for line in lines] == [
-        "x2: kernel PSNR +2.00 dB (2)",
-        "x4: kernel PSNR +0.50 dB (2)",
-        "all: kernel PSNR +1.25",
-    ]
-    assert lines[2].endswith("(4)")
+    # Two photographs, whatever the scales, are too few for an interval.
+    assert lines == ["x2: kernel PSNR +2.00 dB (2)", "x4: kernel PSNR +0.50 dB (2)", "all: kernel PSNR +1.25 dB (4)"]
 
 
 def test_the_share_that_intervals_hold_has_an_interval_over_photographs_at_all_scales() -> None:
