@@ -252,7 +252,7 @@ def test_bayers_pattern_has_half_of_its_pixels_green_and_fills_the_others_with_t
 @pytest.mark.parametrize("told", ["mean", "heard", "nothing"])
 def test_the_calibration_tells_what_it_says(told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Problem] = []
-    monkeypatch.setattr(calibration, "row", lambda problem, *_: seen.append(problem) or {})
+    monkeypatch.setattr(calibration, "row", lambda problem, *_: seen.append(problem) or {"worn": 0})
     monkeypatch.setattr(calibration, "summary", lambda rows: [])
     words = ["--sets", "demo", "--images", "astronaut", "--scales", "2", "--noise", "10", "--told", told]
     monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / "rows.csv"), *words])
