@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--plain", type=Path, help="rows with images of the same restorer")
     parser.add_argument("--images", nargs="+", help="these alone")
-    parser.add_argument("--network", choices=NETWORKS, help="the one for such images, whatever they are")
+    parser.add_argument("--network", choices=NETWORKS, help="the one for clean or for worn images, whatever these are")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")

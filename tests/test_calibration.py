@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import normal, problem, rng
 
-from experiments import calibration, paired
+from experiments import calibration, caution, paired
 from kernelsr.beliefs import Belief, covariance_of, gaussian
 from kernelsr.configure import restore
 from kernelsr.files import read_table, write_table
@@ -49,6 +49,30 @@ def test_a_report_of_no_rows_is_refused(
     with pytest.raises(SystemExit):
         calibration.main()
     assert "none.csv has no rows" in capsys.readouterr().err
+
+
+def test_a_report_is_of_the_sets_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "rows.csv")
+    row = {"scale": 2, "image": "a", "kernel_psnr_amortised": 50.0}
+    write_table(path, [row | {"data": name} for name in ("set5", "set14")])
+    for words, count in (([], 2), (["--sets", "set14"], 1)):
+        monkeypatch.setattr("sys.argv", ["calibration", path, "--report", "--against", path, *words])
+        calibration.main()
+        assert capsys.readouterr().out.splitlines()[-1] == f"all: kernel PSNR +0.00 dB ({count})"
+
+
+def test_the_caution_s_intervals_are_over_photographs() -> None:
+    """Of 40 photographs at three scales each, where 120 would have a shorter one."""
+    rows = [
+        {"image": str(number), "scale": scale, "caution": spreads, "lost": (number % 2) * (spreads > 0)}
+        for number in range(40)
+        for scale in (2, 3, 4)
+        for spreads in (0.0, 0.5)
+    ]
+    *scales, _, last = caution.summary(rows)
+    assert last == scales[1].replace("2 caution", "all caution").replace("mean of 40", "mean of 120")
 
 
 def test_gains_are_of_the_images_that_both_tables_have() -> None:
