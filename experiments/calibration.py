@@ -5,7 +5,8 @@ central 90 % of each principal variance hold the true one; the milliseconds of a
 With `--nonblind usrnet`, and settings of it, also the PSNR of the images that it makes with these kernels and the true one;
 of the spectral fit's and the true one they are taken from rows that another network has made, if `--plain` has the image.
 The network is that for clean or that for worn images, as the prior chooses; `--network` asks one of them always.
-`--photos FOLDER` takes the photographs that the training held out. Degraded as in the papers: FKP's kernels, seed 1.
+`--photos FOLDER` takes the photographs that the training held out, and with `--copies` also smaller ones, as training does.
+Degraded as in the papers: FKP's kernels, seed 1.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ from tqdm import tqdm
 
 from experiments import degradations
 from experiments.bench import measure
-from experiments.lr_patches import photographs
+from experiments.lr_patches import factors, photographs
+from experiments.middles import smaller
 from experiments.paired import by_place, compared, held, place_of, same_kernel, values
 from kernelsr import amortised, kernels, metrics, priors
 from kernelsr.beliefs import Belief, covariance_of, gaussian, shape_of
@@ -44,6 +47,7 @@ DRAWS = 20_000
 SETS = ("set5", "set14", "bsd100")
 NETWORKS = {"clean": False, "worn": True}
 Network = Callable[[bool], amortised.PosteriorNetwork]
+Make = Callable[[Problem, torch.Generator], priors.Amortised]
 
 
 def fitted_shape(kernel: Tensor, problem: Problem) -> Tensor:
@@ -64,15 +68,12 @@ def intervals(belief: Belief, rng: torch.Generator) -> Tensor:
     return variances.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=root.dtype), dim=0)
 
 
-def row(problem: Problem, kernel: Tensor, network: Network, patches: int | None = None) -> dict[str, Any]:
-    """What the posterior says of one image whose kernel (1, 1, K, K) is known, by the prior's own ``patches`` or so many."""
-    make = partial(priors.Amortised, problem, torch.Generator(), network=network)
-    if patches is not None:
-        make = partial(make, patches=patches)
+def row(problem: Problem, kernel: Tensor, make: Make) -> dict[str, Any]:
+    """What the posterior says of one image whose kernel (1, 1, K, K) is known."""
     took = []
     for _ in range(4):
         began = time.perf_counter()
-        prior = make()
+        prior = make(problem, torch.Generator())
         took.append(1e3 * (time.perf_counter() - began))
     milliseconds = statistics.median(took[1:])
     true = torch.linalg.eigvalsh(covariance_of(fitted_shape(kernel.double(), problem)))
@@ -100,12 +101,12 @@ def scored(name: str, found: Tensor, kernel: Tensor) -> dict[str, float]:
 
 
 def images(
-    cfg: DictConfig, problem: Problem, truth: Truth, name: str, network: Network, plain: Mapping[str, Any]
+    cfg: DictConfig, problem: Problem, truth: Truth, name: str, make: Make, plain: Mapping[str, Any]
 ) -> dict[str, float]:
     """The PSNR of what the non-blind restorer of ``cfg`` makes with each of the kernels, but for those that ``plain`` has."""
     assert truth.kernel is not None and truth.hr is not None
     used = {
-        "amortised": priors.Amortised(problem, torch.Generator(), network=network)(),
+        "amortised": make(problem, torch.Generator())(),
         "spectral": priors.Spectral(problem, torch.Generator())(),
         "true": truth.kernel,
     }
@@ -120,16 +121,30 @@ def images(
     return found
 
 
-def scenarios(options: argparse.Namespace) -> Iterator[tuple[str, Scenario]]:
+def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[dict[str, Any], Scenario]]:
+    """With columns of their rows; ``folder`` takes the copies of photographs, which have another kernel each."""
     worse = degradations.settings(options)
     for scale in options.scales:
         for name in SETS if options.sets is None else options.sets:
-            yield name, Scenario(find_image_set(name), scale, only=options.images, **worse)
+            yield {"data": name}, Scenario(find_image_set(name), scale, only=options.images, **worse)
         if options.photos:
             cfg = OmegaConf.load(CONF / "train_amortised.yaml")
             assert isinstance(cfg, DictConfig)
             paths = photographs(options.photos, cfg.held_out)[1]
-            yield "held-out", Scenario(paths, scale, rng="named", **worse)
+            for copy, shrink in enumerate(factors(cfg.shrink) if options.copies else [1.0]):
+                scenario = Scenario(
+                    copied(paths, shrink, folder / str(copy)), scale, rng="named", seed=1 + copy, **worse
+                )
+                yield {"data": "held-out", "copy": copy}, scenario
+
+
+def copied(paths: Sequence[Path], shrink: float, folder: Path) -> Path:
+    """The folder with photographs made smaller by a factor, which are not made twice."""
+    if not folder.exists():
+        folder.mkdir()
+        for path in paths:
+            smaller(path, shrink).save(folder / f"{path.stem}.png")
+    return folder
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -175,12 +190,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="all three by default; with --report, all that the rows are of")
     parser.add_argument("--scales", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--photos", type=Path)
+    parser.add_argument("--copies", action="store_true", help="of photographs, in each of the training's sizes")
     degradations.add_options(parser)
     parser.add_argument("--nonblind", nargs="+", help="a restorer, and settings of it")
     parser.add_argument("--plain", type=Path, help="rows with images of the same restorer")
     parser.add_argument("--images", nargs="+", help="these alone")
     parser.add_argument("--network", choices=NETWORKS, help="the one for clean or for worn images, whatever these are")
     parser.add_argument("--patches", type=int, help="windows that are looked at; the prior's own by default")
+    parser.add_argument("--caution", type=float, help="spreads by which the kernel is smaller than the mean, likewise")
     parser.add_argument("--report", action="store_true", help="of the rows there are; compute nothing")
     parser.add_argument("--against", type=Path, help="with --report: rows of the same images to be compared with")
     options = parser.parse_args()
@@ -191,22 +208,26 @@ def main() -> None:
         print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
         return
     rows = []
-    network = cache(lambda worn: amortised.bundled(NETWORKS[options.network] if options.network else worn))
+    network: Network = cache(lambda worn: amortised.bundled(NETWORKS[options.network] if options.network else worn))
+    chosen = {"patches": options.patches, "caution": options.caution}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    make: Make = partial(priors.Amortised, network=network, **chosen)
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     worse = degradations.columns(options)
     plain = by_place(options.plain, worse)
-    for name, scenario in scenarios(options):
-        for case in tqdm(list(scenario), desc=f"{name} x{scenario.scale}", mininterval=30):
-            problem, truth = degradations.load(case, options.told)
-            assert truth.kernel is not None
-            place = {"image": case.name, "data": name, "scale": problem.scale} | worse
-            found = row(problem, truth.kernel, network, options.patches)
-            found = {"network": options.network or ("worn" if found["worn"] else "clean")} | found
-            there = plain.get(place_of(place), {})
-            there = there if same_kernel(there, found, "spectral") else {}
-            found |= images(cfg, problem, truth, case.name, network, there) if cfg else {}
-            rows.append(place | found | measure.made())
-        write_table(options.csv, rows)
+    with TemporaryDirectory() as folder:
+        for columns, scenario in scenarios(options, Path(folder)):
+            for case in tqdm(list(scenario), desc=f"{columns['data']} x{scenario.scale}", mininterval=30):
+                problem, truth = degradations.load(case, options.told)
+                assert truth.kernel is not None
+                place = {"image": case.name} | columns | {"scale": problem.scale} | worse
+                found = row(problem, truth.kernel, make)
+                found = {"network": options.network or ("worn" if found["worn"] else "clean")} | chosen | found
+                there = plain.get(place_of(place), {})
+                there = there if same_kernel(there, found, "spectral") else {}
+                found |= images(cfg, problem, truth, case.name, make, there) if cfg else {}
+                rows.append(place | found | measure.made())
+            write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 
 

@@ -19,7 +19,7 @@ from kernelsr.families import fkp_variances, gaussian_kernel
 from kernelsr.images import image_files, read_image
 from kernelsr.problem import fkp_kernel_size
 
-LEVELS = 7
+COPIES = 7
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class LrPatches:
         self.copies: list[list[Tensor]] = []
         for path in paths:
             bright = grey(read_image(path))
-            factors = torch.logspace(0, 1, LEVELS, shrink[1] / shrink[0]) * shrink[0]
-            self.copies.append([_smaller(bright, factor).to(device) for factor in factors.tolist()])
+            self.copies.append([_smaller(bright, factor).to(device) for factor in factors(shrink)])
 
     def draw(
         self, kernel: Tensor, side: int, scale: int, rng: torch.Generator, cfg: DictConfig, hard: float = 1.0
@@ -129,6 +128,11 @@ def _lively(photograph: Tensor, need: int, rng: torch.Generator, places: int) ->
             best, clearest = crop, texture
     assert best is not None
     return best
+
+
+def factors(shrink: Sequence[float]) -> list[float]:
+    """By how much each copy of a photograph is smaller."""
+    return (torch.logspace(0, 1, COPIES, shrink[1] / shrink[0]) * shrink[0]).tolist()
 
 
 def _smaller(grey: Tensor, factor: float) -> Tensor:

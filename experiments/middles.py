@@ -18,16 +18,19 @@ Row = dict[str, Any]
 def middles(photos: Path, folder: Path, side: int) -> Path:
     """The middle of every third photograph, made smaller by 1 to 3, as PNGs in a folder: ``side`` pixels or what there is."""
     for number, path in enumerate(image_files(photos)[::3]):
-        with Image.open(path) as photograph:
-            shrink = 1 + 0.5 * (number % 5)
-            small = photograph.convert("RGB").resize(
-                (int(photograph.width / shrink), int(photograph.height / shrink)), Image.Resampling.BICUBIC
-            )
+        small = smaller(Path(path), 1 + 0.5 * (number % 5))
         left, top = (max(0, (length - side) // 2) for length in small.size)
         small.crop((left, top, min(left + side, small.width), min(top + side, small.height))).save(
             folder / f"{Path(path).stem}.png"
         )
     return folder
+
+
+def smaller(path: Path, shrink: float) -> Image.Image:
+    """A photograph with sides that are smaller by a factor, and so sharper."""
+    with Image.open(path) as photograph:
+        size = int(photograph.width / shrink), int(photograph.height / shrink)
+        return photograph.convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
 def command(

@@ -12,12 +12,15 @@ from experiments import degradations
 from kernelsr.files import read_table
 from kernelsr.statistics import Difference, paired_difference
 
-PLACE = ("data", "scale", "image")
+PLACE = ("data", "scale", "image", "copy")
 Place = tuple[str, ...]
+Values = dict[tuple[tuple[str, str], Place], float]
+"""Of photographs, by set and name, each at several places."""
 
 
 def place_of(row: Mapping[str, Any]) -> Place:
-    return tuple(str(row[key]) for key in PLACE)
+    """What names a row; few have a copy, a smaller one of the image."""
+    return tuple(str(row.get(key, "")) for key in PLACE)
 
 
 def by_place(path: Path | None, worse: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
@@ -32,9 +35,9 @@ def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) ->
     return column in row and math.isclose(float(row[column]), other[column], abs_tol=0.01)
 
 
-def values(rows: Sequence[Mapping[str, Any]], column: str) -> dict[tuple[tuple[str, str], int | None], float]:
-    """Of a column, as the statistics take them; where there is one. A photograph at several scales counts as one image."""
-    return {((row["data"], row["image"]), int(row["scale"])): float(row[column]) for row in rows if row.get(column)}
+def values(rows: Sequence[Mapping[str, Any]], column: str) -> Values:
+    """Of a column, as the statistics take them; where there is one. A photograph at several places counts as one image."""
+    return {((row["data"], row["image"]), place_of(row)): float(row[column]) for row in rows if row.get(column)}
 
 
 def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
@@ -50,8 +53,8 @@ def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_ins
     Args:
         inside: columns, 1 for a number that is.
     """
-    shares: dict[tuple[tuple[str, str], int | None], float] = {
-        ((row["data"], row["image"]), int(row["scale"])): 100.0 * statistics.mean(int(row[column]) for column in inside)
+    shares = {
+        ((row["data"], row["image"]), place_of(row)): 100.0 * statistics.mean(int(row[column]) for column in inside)
         for row in rows
     }
     found = paired_difference(shares, dict.fromkeys(shares, 0.0))

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 Image = TypeVar("Image", bound=Hashable)
+Seed = TypeVar("Seed", bound=Hashable)  # or whatever else tells two values of an image apart
 
 FEWEST = 3  # images, below which there is no interval: two make four resamples
 RESAMPLES = 9999
@@ -65,7 +66,7 @@ class Difference:
         return f"{self.mean:+.2f}{interval}"
 
 
-def summarise(values: Mapping[tuple[Image, int | None], float]) -> Summary | None:
+def summarise(values: Mapping[tuple[Image, Seed], float]) -> Summary | None:
     """Mean and spread of values by (image, seed); None where no value is finite."""
     groups = _by_image(values)
     if not groups:
@@ -84,7 +85,7 @@ def summarise(values: Mapping[tuple[Image, int | None], float]) -> Summary | Non
 
 
 def paired_difference(
-    values: Mapping[tuple[Image, int | None], float], against: Mapping[tuple[Image, int | None], float]
+    values: Mapping[tuple[Image, Seed], float], against: Mapping[tuple[Image, Seed], float]
 ) -> Difference | None:
     """How much higher ``values`` are than ``against`` where both know (image, seed); None where they share none.
 
@@ -115,7 +116,7 @@ def _interval(means: list[float]) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _by_image(values: Mapping[tuple[Image, int | None], float]) -> dict[Image, list[float]]:
+def _by_image(values: Mapping[tuple[Image, Seed], float]) -> dict[Image, list[float]]:
     """The finite values of each image, sorted, so that sums round alike in any order."""
     groups: dict[Image, list[float]] = defaultdict(list)
     for (image, _), value in values.items():

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from cases import normal, problem, rng
+from PIL import Image
 
 from experiments import calibration, caution, paired
+from experiments.lr_patches import photographs
 from kernelsr.beliefs import Belief, covariance_of, gaussian
 from kernelsr.configure import restore
 from kernelsr.files import read_table, write_table
@@ -40,6 +42,39 @@ def test_images_that_another_network_does_not_change_are_taken_from_rows(
         assert again["psnr_amortised"] == first["psnr_amortised"] and len(made) == (1 if taken else 3)
     same, other = (run("--network", name)["kernel_psnr_amortised"] for name in ("clean", "worn"))
     assert same == first["kernel_psnr_amortised"] != other
+    # The prior's own caution is 0.25; its image is of another kernel then.
+    usual, mean = (run("--caution", word) for word in ("0.25", "0"))
+    assert usual["kernel_psnr_amortised"] == first["kernel_psnr_amortised"] and mean["caution"] == "0.0"
+    assert all(mean[key] != usual[key] for key in ("kernel_psnr_amortised", "psnr_amortised"))
+    assert all(mean[key] == usual[key] for key in ("narrow_inside", "wide_inside", "psnr_spectral"))
+
+
+def test_photographs_that_were_held_out_come_in_each_of_the_training_s_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    monkeypatch.setattr(calibration, "photographs", lambda folder, _: photographs(folder, held_out=3))
+    for number in range(5):
+        waves = 127 + 127 * torch.sin(torch.arange(480.0).outer(torch.linspace(0.01, 0.02 + number / 40, 640)))
+        Image.fromarray(waves.byte().numpy()).save(photos / f"{number:02}.png")
+    words = ["--sets", "--photos", str(photos), "--scales", "4"]
+
+    def rows(name: str, *more: str) -> list[dict[str, str]]:
+        monkeypatch.setattr("sys.argv", ["calibration", str(tmp_path / name), *words, *more])
+        calibration.main()
+        return read_table(tmp_path / name)
+
+    alone, copies = rows("alone.csv"), rows("copies.csv", "--copies")
+    assert [row["image"] for row in alone] == ["02", "03", "04"]
+    assert [row["copy"] for row in copies] == [str(copy) for copy in range(7) for _ in range(3)]
+    score = "kernel_psnr_amortised"
+    assert [row[score] for row in copies[:3]] == [row[score] for row in alone]
+    pixels = [int(row["pixels"]) for row in copies[::3]]
+    assert pixels == sorted(pixels, reverse=True) and pixels[0] == pytest.approx(16 * pixels[-1], rel=0.1)
+    # All copies of a photograph are one image, though no two have the same kernel.
+    found = paired.compared(copies, score, "kernel_psnr_spectral")
+    assert (found.images, found.pairs) == (3, 21)
 
 
 def test_a_report_of_no_rows_is_refused(
