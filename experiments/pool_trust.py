@@ -47,10 +47,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         groups[f"{row['side']} px x{row['scale']}"].append(row)
     for name, group in [*groups.items(), ("all", rows)]:
-        scores: dict[tuple[float, int], dict[tuple[tuple[str, ...], int | None], float]] = defaultdict(dict)
-        for row in group:
-            place = tuple(str(row[key]) for key in ("image", "side", "scale"))
-            scores[float(row["trust"]), int(row["count"])][place, None] = float(row["kernel_psnr"])
+        scores: dict[tuple[float, int], dict[tuple[str, tuple[str, str]], float]] = defaultdict(dict)
+        for row in group:  # a photograph at several sizes and scales is one image
+            place = str(row["image"]), (str(row["side"]), str(row["scale"]))
+            scores[float(row["trust"]), int(row["count"])][place] = float(row["kernel_psnr"])
         for (trust, count), values in scores.items():
             more = paired_difference(values, scores.get(USUAL, {}))
             if more is None:

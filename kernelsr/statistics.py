@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 Image = TypeVar("Image", bound=Hashable)
-Seed = TypeVar("Seed", bound=Hashable)  # or whatever else tells two values of an image apart
+Key = TypeVar("Key", bound=tuple[Hashable, ...])
 
 FEWEST = 3  # images, below which there is no interval: two make four resamples
 RESAMPLES = 9999
@@ -66,7 +66,7 @@ class Difference:
         return f"{self.mean:+.2f}{interval}"
 
 
-def summarise(values: Mapping[tuple[Image, Seed], float]) -> Summary | None:
+def summarise(values: Mapping[tuple[Image, int | None], float]) -> Summary | None:
     """Mean and spread of values by (image, seed); None where no value is finite."""
     groups = _by_image(values)
     if not groups:
@@ -84,13 +84,12 @@ def summarise(values: Mapping[tuple[Image, Seed], float]) -> Summary | None:
     )
 
 
-def paired_difference(
-    values: Mapping[tuple[Image, Seed], float], against: Mapping[tuple[Image, Seed], float]
-) -> Difference | None:
-    """How much higher ``values`` are than ``against`` where both know (image, seed); None where they share none.
+def paired_difference(values: Mapping[Key, float], against: Mapping[Key, float]) -> Difference | None:
+    """How much higher ``values`` are than ``against`` where both know a key; None where they share none.
 
-    The interval is the percentile bootstrap's over images, from a generator of its own: the same pairs give the same
-    interval, in whatever order they come. With few images it is rather too short.
+    A key is (image, seed), or (image, scale, seed): whatever follows the image repeats it, and is averaged first, the last
+    of a key before the others. The interval is the percentile bootstrap's over images, from a generator of its own: the same
+    pairs give the same interval, in whatever order they come. With few images it is rather too short.
     """
     shared = {
         key: values[key] - against[key]
@@ -100,10 +99,21 @@ def paired_difference(
     if not shared:
         return None
     # In order of size, so that the resamples do not depend on the images' order or names.
-    means = sorted(statistics.fmean(group) for group in _by_image(shared).values())
+    means = sorted(_image_means(shared))
     low, high = _interval(means) if len(means) >= FEWEST else (None, None)
     better = sum(mean > 0 for mean in means)
     return Difference(statistics.fmean(means), low, high, len(means), len(shared), better)
+
+
+def _image_means(values: Mapping[Key, float]) -> list[float]:
+    """A mean of each image, of means over what repeats it."""
+    means: dict[tuple[Hashable, ...], float] = dict(values.items())
+    for depth in range(max(map(len, means)) - 1, 0, -1):
+        groups: dict[tuple[Hashable, ...], list[float]] = defaultdict(list)
+        for key, value in means.items():
+            groups[key[:depth]].append(value)
+        means = {key: statistics.fmean(sorted(group)) for key, group in groups.items()}  # sums round alike in any order
+    return list(means.values())
 
 
 def _interval(means: list[float]) -> tuple[float, float]:
@@ -116,7 +126,7 @@ def _interval(means: list[float]) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _by_image(values: Mapping[tuple[Image, Seed], float]) -> dict[Image, list[float]]:
+def _by_image(values: Mapping[tuple[Image, int | None], float]) -> dict[Image, list[float]]:
     """The finite values of each image, sorted, so that sums round alike in any order."""
     groups: dict[Image, list[float]] = defaultdict(list)
     for (image, _), value in values.items():

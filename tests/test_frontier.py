@@ -39,6 +39,20 @@ def test_differences_are_of_the_same_images_and_the_spectral_fit_has_one_seed(ta
     assert "| 4 | 61.50 | 30.00 |" in spectral
 
 
+def test_a_photograph_at_several_scales_is_one_image() -> None:
+    """Of 40 at three scales, half of which gain 1 dB: an interval as of 40 images, not of 120."""
+    rows = [
+        {key: str(value) for key, value in row(str(image), *method, 60.0 + gain, 30.0).items()} | {"scale": str(scale)}
+        for image in range(40)
+        for scale in (2, 3, 4)
+        for method, gain in ((("none", "spectral"), 0), (("fast", "dkp"), image % 2))
+    ]
+    fast = [line for line in frontier.report(rows).splitlines() if "| fast |" in line]
+    assert len(fast) == 4 and " 120 " in fast[-1]
+    at_one_scale, together = (line.split("|")[9].split(",")[0] for line in (fast[0], fast[-1]))
+    assert at_one_scale == together
+
+
 def test_only_images_that_all_methods_have_are_drawn(table: Path) -> None:
     rows = read_table(table)
     assert {line["image"] for line in frontier.shared(rows)} == {"a", "b", "c"}

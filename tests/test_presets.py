@@ -35,6 +35,14 @@ def test_fast_composes_with_every_prior_that_learns(prior: str) -> None:
     assert cfg.solver._target_.endswith("direct") and "_target_" not in cfg.restorer
 
 
+@pytest.mark.parametrize("preset", ["draft", "fast", "refined"])
+def test_without_a_prior_the_quick_presets_take_the_gaussian_that_their_start_is(preset: str) -> None:
+    chosen = [
+        compose_config([f"preset={preset}", *words]).prior._target_ for words in ([], ["prior=gaussian"], ["prior=inr"])
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
 def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
     assert compose_config(["preset=draft", "prior=inr"]).start._target_.endswith("Spectral")
     cfg = compose_config(["preset=fast", "solver=joint", "restorer=dip", "start=own", "nonblind=wiener"])

@@ -67,6 +67,22 @@ def test_images_are_resampled_and_not_seeds() -> None:
     assert (one.pairs, ten.pairs) == (3, 30)
 
 
+def test_what_follows_the_image_in_a_key_is_averaged_from_the_last_on() -> None:
+    # At x2 two seeds, at x4 four: both scales count alike, and three photographs are three images.
+    scales = {"a": ([1.0, 3.0], [0.0] * 4), "b": ([5.0, 5.0], [1.0] * 4), "c": ([0.0, 2.0], [8.0, 8.0, 0.0, 0.0])}
+    values = {
+        (image, scale, seed): value
+        for image, both in scales.items()
+        for scale, seeds in zip((2, 4), both, strict=True)
+        for seed, value in enumerate(seeds)
+    }
+    found = paired_difference(values, dict.fromkeys(values, 0.0))
+    alone = paired_difference(by_seed([1.0], [3.0], [2.5]), by_seed([0.0], [0.0], [0.0]))
+    assert found is not None and alone is not None
+    assert (found.mean, found.low, found.high, found.images) == (alone.mean, alone.low, alone.high, 3)
+    assert found.pairs == 18
+
+
 def test_only_what_both_know_is_paired() -> None:
     first = {("a", 0): 1.0, ("a", 1): 9.0, ("b", 0): 2.0, ("c", 0): math.nan, ("d", 0): 4.0}
     second = {("a", 0): 0.0, ("b", 0): 4.0, ("b", 1): 1.0, ("c", 0): 1.0}

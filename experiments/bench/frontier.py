@@ -76,11 +76,11 @@ def scored(words: Sequence[str], case: Case) -> Row:
 
 
 def values(rows: Sequence[dict[str, str]], column: str, preset: str, prior: str, scale: str = "") -> dict[Any, float]:
-    """Of one scale or of all, by (set, scale and image, seed), as the statistics take them."""
+    """Of one scale or of all, by (set and image, scale, seed), as the statistics take them: a photograph is one image."""
     found: dict[Any, float] = {}
     for row in rows:
         if (row["preset"], row["prior"]) == (preset, prior) and scale in ("", row["scale"]):
-            place = (row["data"], row["scale"], row["image"]), int(row["seed"])
+            place = (row["data"], row["image"]), row["scale"], int(row["seed"])
             first = found.setdefault(place, float(row[column]))
             if column in MEASURES and abs(first - float(row[column])) > SAME:
                 raise SystemExit(f"{preset} {prior} has two rows of {row['image']}, {row['data']} x{row['scale']}")
@@ -116,7 +116,7 @@ def report(rows: Sequence[dict[str, str]]) -> str:
                 pairs = [compared(mine, column, (preset, prior), other, scale) for column in MEASURES]
                 against.append("" if (preset, prior) == other else ", ".join(pairs))
             numbers = f"{mean(kernel):.2f} | {mean(image):.2f} | {mean(cost):.1f}"
-            images = len({key[0] for key in kernel})
+            images = len({key[:2] for key in kernel})
             lines.append(
                 f"| {data} | {scale and f'x{scale}'} | {preset} | {prior} | {images} | {numbers} | {' | '.join(against)} |"
             )
@@ -129,8 +129,8 @@ def compared(
     """A mean difference with its interval, in words."""
     ours, theirs = values(rows, column, *method, scale), values(rows, column, *other, scale)
     if other == ALONE:  # the same for every seed
-        once = {image: value for (image, _), value in theirs.items()}
-        theirs = {key: once[key[0]] for key in ours if key[0] in once}
+        once = {key[:2]: value for key, value in theirs.items()}
+        theirs = {key: once[key[:2]] for key in ours if key[:2] in once}
     found: Difference | None = paired_difference(ours, theirs)
     return "–" if found is None else str(found)
 

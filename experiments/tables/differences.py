@@ -16,7 +16,7 @@ from kernelsr.tables import Column
 METRICS = ("final_psnr", "kernel_psnr", "variance_error")
 NAMES = {"final_psnr": "Δ PSNR", "kernel_psnr": "Δ kernel PSNR", "variance_error": "Δ variance error, %"}
 ALL = "all of these"
-Values = dict[tuple[Hashable, int | None], float]
+Values = dict[tuple[Hashable, Hashable, Hashable], float]
 
 
 def differences(records: Sequence[Record], against: str, title: str) -> Table:
@@ -50,7 +50,7 @@ def differences(records: Sequence[Record], against: str, title: str) -> Table:
     columns += [Head("images", ("images",)), Head("pairs", ("pairs",))]
     columns += [Head(NAMES[key], (f"d_{key.removeprefix('final_')}", "low", "high", "better")) for key in METRICS]
     notes = [
-        "in brackets the 95 % bootstrap interval of the mean, images resampled, seeds averaged first; "
+        "in brackets the 95 % bootstrap interval of the mean, photographs resampled, seeds averaged first, then scales; "
         f"none below {FEWEST} images, and with few images rather too short",
         "behind the bracket on how many images the difference is above zero; a lower variance error is better",
     ]
@@ -79,12 +79,12 @@ def _line(place: str, method: str, mine: list[list[Record]], theirs: list[list[R
 
 
 def _values(places: list[list[Record]], key: str) -> Values:
-    """Known values by image and seed; an image of other data or another scale is another image."""
+    """Known values by image, place and seed: a photograph at several scales, or with several noises, is one image."""
     found: Values = {}
     for number, rows in enumerate(places):
         for row in rows:
             if (known := value(row.values, key)) is not None:
-                found[(number, row.image), row.seed] = known
+                found[(row.data, row.image), number, row.seed] = known
     return found
 
 
