@@ -136,7 +136,7 @@ def _job(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Entry point; exit code 1 where anything failed, 130 where it was interrupted."""
+    """Entry point; exit code 1 where anything failed, 130 where it was interrupted, 141 where nobody reads on."""
     run_job: Callable[[], None] = _job
     try:
         run_job()
@@ -147,6 +147,9 @@ def main() -> None:
         if "Could not override" in said and {"-m", "--multirun"} & set(sys.argv):
             said += "\nA setting of a group that the sweep chooses is written prior.lr=choice(0.1): it is not of the default."
         sys.exit(f"kernelsr: {launchers.missing(said) or said}")
+    except BrokenPipeError:  # python run.py --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        sys.exit(141)
     except OSError as error:
         remedy = "" if "choose another" in str(error) else "; choose another folder with hydra.run.dir=FOLDER"
         sys.exit(f"kernelsr: cannot write the results: {error}{remedy}")

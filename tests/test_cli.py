@@ -343,6 +343,14 @@ def test_interrupted_in_the_middle_nothing_that_was_done_is_lost(photos, tmp_pat
         assert process.returncode == 130 and (out / "report.html").exists()
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`python run.py --help | head -1`."""
+    process = start("--help")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 141)
+
+
 def test_help_lists_the_groups():
     code, printed, _ = run("--help")
     assert code == 0
