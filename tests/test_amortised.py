@@ -390,14 +390,17 @@ def test_batch_norm_within_the_convolutions_changes_nothing() -> None:
     torch.testing.assert_close(plain(patches, scales), before)
 
 
-def test_the_trained_network_has_its_stored_scores() -> None:
-    """`python -m experiments.calibration experiments/results/amortised_demo.csv --sets demo --scales 2 3 4 8`."""
-    with open(ROOT / "experiments" / "results" / "amortised_demo.csv", newline="") as file:
+@pytest.mark.parametrize(
+    ("table", "worn", "noise"), [("amortised_demo", False, 0.0), ("amortised_demo_noise", True, 10.0)]
+)
+def test_the_trained_networks_have_their_stored_scores(table: str, worn: bool, noise: float) -> None:
+    """`python -m experiments.calibration CSV --sets demo --scales 2 3 4 8`; with noise `--noise 10 --network worn`."""
+    with open(ROOT / "experiments" / "results" / f"{table}.csv", newline="") as file:
         stored = {(row["image"], int(row["scale"])): row for row in csv.DictReader(file)}
     assert len(stored) == 16
-    make = partial(priors.Amortised, network=cache(amortised.bundled))
+    make = partial(priors.Amortised, network=cache(lambda _: amortised.bundled(worn)))
     for scale in SCALES:
-        for case in Scenario(find_image_set("demo"), scale):
+        for case in Scenario(find_image_set("demo"), scale, noise_std=noise / 255):
             posed, truth = case.load()
             assert truth.kernel is not None
             found, then = calibration.row(posed, truth.kernel, make), stored[case.name, scale]
