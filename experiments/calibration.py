@@ -132,10 +132,8 @@ def scenarios(options: argparse.Namespace, folder: Path) -> Iterator[tuple[dict[
             assert isinstance(cfg, DictConfig)
             paths = photographs(options.photos, cfg.held_out)[1]
             for copy, shrink in enumerate(factors(cfg.shrink) if options.copies else [1.0]):
-                scenario = Scenario(
-                    copied(paths, shrink, folder / str(copy)), scale, rng="named", seed=1 + copy, **worse
-                )
-                yield {"data": "held-out", "copy": copy}, scenario
+                there = copied(paths, shrink, folder / str(copy)) if shrink > 1 else paths
+                yield {"data": "held-out", "copy": copy}, Scenario(there, scale, rng="named", seed=1 + copy, **worse)
 
 
 def copied(paths: Sequence[Path], shrink: float, folder: Path) -> Path:
@@ -205,13 +203,16 @@ def main() -> None:
         if not (rows := read_table(options.csv)):
             parser.error(f"{options.csv} has no rows; without --report they are made")
         rows = [row for row in rows if not options.sets or row["data"] in options.sets]
-        print(*(gains(rows, read_table(options.against)) if options.against else summary(rows)), sep="\n")
+        lines = list(gains(rows, read_table(options.against)) if options.against else summary(rows))
+        if not lines:
+            parser.error(f"no image is in both tables, {options.csv} and {options.against}")
+        print(*lines, sep="\n")
         return
     rows = []
     network: Network = cache(lambda worn: amortised.bundled(NETWORKS[options.network] if options.network else worn))
-    chosen = {"patches": options.patches, "caution": options.caution}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    make: Make = partial(priors.Amortised, network=network, **chosen)
+    asked = {"patches": options.patches, "caution": options.caution}
+    settings = {key: value for key, value in asked.items() if value is not None}
+    make: Make = partial(priors.Amortised, network=network, **settings)
     cfg = compose_config([f"nonblind={options.nonblind[0]}", *options.nonblind[1:]]) if options.nonblind else None
     worse = degradations.columns(options)
     plain = by_place(options.plain, worse)
@@ -222,7 +223,7 @@ def main() -> None:
                 assert truth.kernel is not None
                 place = {"image": case.name} | columns | {"scale": problem.scale} | worse
                 found = row(problem, truth.kernel, make)
-                found = {"network": options.network or ("worn" if found["worn"] else "clean")} | chosen | found
+                found = {"network": options.network or ("worn" if found["worn"] else "clean")} | settings | found
                 there = plain.get(place_of(place), {})
                 there = there if same_kernel(there, found, "spectral") else {}
                 found |= images(cfg, problem, truth, case.name, make, there) if cfg else {}

@@ -24,6 +24,7 @@ from experiments import degradations
 from experiments.bench import measure
 from experiments.calibration import Network
 from experiments.middles import middles
+from experiments.paired import Values, key_of
 from kernelsr import amortised, metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
@@ -77,12 +78,10 @@ def main() -> None:
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line for each scale and caution, and one for all scales, paired with no caution."""
     for scale in [*sorted({str(row["scale"]) for row in rows}), "all"]:
-        lost: dict[float, dict[tuple[tuple[str, str], int | None], float]] = defaultdict(
-            dict
-        )  # a photograph is one image
+        lost: dict[float, Values] = defaultdict(dict)
         for row in rows:
             if scale in ("all", str(row["scale"])):
-                lost[float(row["caution"])][("", row["image"]), int(row["scale"])] = float(row["lost"])
+                lost[float(row["caution"])][key_of({"data": "", **row})] = float(row["lost"])
         for caution, values in lost.items():
             more = paired_difference(values, lost.get(0.0, {}))
             assert more is not None

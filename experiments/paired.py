@@ -19,8 +19,13 @@ Values = dict[tuple[tuple[str, str], Place], float]
 
 
 def place_of(row: Mapping[str, Any]) -> Place:
-    """What names a row; few have a copy, a smaller one of the image."""
-    return tuple(str(row.get(key, "")) for key in PLACE)
+    """What names a row; few have a copy, a smaller one of the image, and the others are none, 0."""
+    return tuple(str(row.get(key) or 0) for key in PLACE)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[tuple[str, str], Place]:
+    """What the statistics know a row by: its photograph, which counts once, and its place."""
+    return (row["data"], row["image"]), place_of(row)
 
 
 def by_place(path: Path | None, worse: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
@@ -36,8 +41,8 @@ def same_kernel(row: Mapping[str, Any], other: Mapping[str, Any], prior: str) ->
 
 
 def values(rows: Sequence[Mapping[str, Any]], column: str) -> Values:
-    """Of a column, as the statistics take them; where there is one. A photograph at several places counts as one image."""
-    return {((row["data"], row["image"]), place_of(row)): float(row[column]) for row in rows if row.get(column)}
+    """Of a column, as the statistics take them; where there is one."""
+    return {key_of(row): float(row[column]) for row in rows if row.get(column)}
 
 
 def compared(rows: Sequence[dict[str, Any]], column: str, other: str) -> Difference:
@@ -53,10 +58,7 @@ def held(rows: Sequence[Mapping[str, Any]], inside: Sequence[str] = ("narrow_ins
     Args:
         inside: columns, 1 for a number that is.
     """
-    shares = {
-        ((row["data"], row["image"]), place_of(row)): 100.0 * statistics.mean(int(row[column]) for column in inside)
-        for row in rows
-    }
+    shares = {key_of(row): 100.0 * statistics.mean(int(row[column]) for column in inside) for row in rows}
     found = paired_difference(shares, dict.fromkeys(shares, 0.0))
     assert found is not None
     return f"{found.mean:.0f} %" + ("" if found.low is None else f" [{found.low:.0f}, {found.high:.0f}]")

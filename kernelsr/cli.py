@@ -135,6 +135,16 @@ def _job(cfg: DictConfig) -> None:
         print(f"kernelsr: {error}", file=sys.stderr)
 
 
+def _unread() -> bool:
+    """Whether nobody reads what is printed; then it goes nowhere from here on, as the interpreter flushes it at its end."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def main() -> None:
     """Entry point; exit code 1 where anything failed, 130 where it was interrupted, 141 where nobody reads on."""
     run_job: Callable[[], None] = _job
@@ -147,10 +157,9 @@ def main() -> None:
         if "Could not override" in said and {"-m", "--multirun"} & set(sys.argv):
             said += "\nA setting of a group that the sweep chooses is written prior.lr=choice(0.1): it is not of the default."
         sys.exit(f"kernelsr: {launchers.missing(said) or said}")
-    except BrokenPipeError:  # python run.py --help | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
-        sys.exit(141)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unread():  # python run.py --help | head
+            sys.exit(141)
         remedy = "" if "choose another" in str(error) else "; choose another folder with hydra.run.dir=FOLDER"
         sys.exit(f"kernelsr: cannot write the results: {error}{remedy}")
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """Statistics over images and seeds: means with their spread, and paired differences between methods with an interval.
 
-The image is the unit: seeds are averaged first, since two seeds of one image are no two images.
+The image is the unit: seeds, and scales, are averaged first, since two seeds of one image are no two images.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Difference:
     """The mean paired difference of a method to another one.
 
     Args:
-        mean: over images, of the differences averaged over seeds.
+        mean: over images, of the differences averaged over all that repeats an image, such as seeds.
         low, high: ends of the bootstrap interval; None below ``FEWEST`` images.
         images: resampled.
-        pairs: of image and seed behind them.
+        pairs: of values behind them.
         better: images where the difference is above zero.
     """
 

@@ -72,6 +72,10 @@ def test_photographs_that_were_held_out_come_in_each_of_the_training_s_sizes(
     assert [row[score] for row in copies[:3]] == [row[score] for row in alone]
     pixels = [int(row["pixels"]) for row in copies[::3]]
     assert pixels == sorted(pixels, reverse=True) and pixels[0] == pytest.approx(16 * pixels[-1], rel=0.1)
+    # Rows of before there were copies are of the photographs themselves.
+    older = [{key: value for key, value in row.items() if key != "copy"} for row in alone]
+    assert paired.values(older, score) == paired.values(alone, score)
+    assert paired.values(alone, score).items() < paired.values(copies, score).items()
     # All copies of a photograph are one image, though no two have the same kernel.
     found = paired.compared(copies, score, "kernel_psnr_spectral")
     assert (found.images, found.pairs) == (3, 21)
@@ -96,6 +100,12 @@ def test_a_report_is_of_the_sets_that_are_named(
         monkeypatch.setattr("sys.argv", ["calibration", path, "--report", "--against", path, *words])
         calibration.main()
         assert capsys.readouterr().out.splitlines()[-1] == f"all: kernel PSNR +0.00 dB ({count})"
+    other = str(tmp_path / "other.csv")
+    write_table(other, [row | {"data": "bsd100"}])
+    monkeypatch.setattr("sys.argv", ["calibration", path, "--report", "--against", other])
+    with pytest.raises(SystemExit):
+        calibration.main()
+    assert "no image is in both tables" in capsys.readouterr().err
 
 
 def test_the_caution_s_intervals_are_over_photographs() -> None:

@@ -343,6 +343,11 @@ def test_differences_are_paired_over_image_seed_data_and_scale(tmp_path: Path) -
     assert lines["set5_aniso x2"][3] == "-1.00 0/1"  # no interval of one image
     # The same photograph at two scales is one image; a: 2 and -1, whatever the seeds at either.
     assert lines["all of these, 2"][1:4] == ["3", "5", "+0.50 [0.00, +1.00] 2/3"]
+    others = [line | {"data": "set5_motion"} for line in both("c", 20, 24)]
+    table = differences(records(tmp_path, *rows, *others), "fkp+dip", "D")
+    lines = {line[0]: line[1:] for line in shown(table)}
+    # So it is with kernels of another family; c: 1 and 4.
+    assert lines["all of these, 3"][1:3] == ["3", "6"] and lines["all of these, 3"][3].startswith("+1.00 [")
     with pytest.raises(ValueError, match="no method 'dkp'.*choose one of: dkp\\+dip; fkp\\+dip"):
         differences(found, "dkp", "D")
 

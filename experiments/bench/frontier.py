@@ -116,7 +116,7 @@ def report(rows: Sequence[dict[str, str]]) -> str:
                 pairs = [compared(mine, column, (preset, prior), other, scale) for column in MEASURES]
                 against.append("" if (preset, prior) == other else ", ".join(pairs))
             numbers = f"{mean(kernel):.2f} | {mean(image):.2f} | {mean(cost):.1f}"
-            images = len({key[:2] for key in kernel})
+            images = len({key[0] for key in kernel})
             lines.append(
                 f"| {data} | {scale and f'x{scale}'} | {preset} | {prior} | {images} | {numbers} | {' | '.join(against)} |"
             )

@@ -1,4 +1,4 @@
-"""Paired differences of every method against one, with a bootstrap interval over images."""
+"""Paired differences of every method against one, with a bootstrap interval over photographs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def differences(records: Sequence[Record], against: str, title: str) -> Table:
     columns += [Head("images", ("images",)), Head("pairs", ("pairs",))]
     columns += [Head(NAMES[key], (f"d_{key.removeprefix('final_')}", "low", "high", "better")) for key in METRICS]
     notes = [
-        "in brackets the 95 % bootstrap interval of the mean, photographs resampled, seeds averaged first, then scales; "
+        "in brackets the 95 % bootstrap interval of the mean, photographs resampled, "
+        "seeds averaged first, then whatever else repeats one; "
         f"none below {FEWEST} images, and with few images rather too short",
         "behind the bracket on how many images the difference is above zero; a lower variance error is better",
     ]
@@ -79,12 +80,15 @@ def _line(place: str, method: str, mine: list[list[Record]], theirs: list[list[R
 
 
 def _values(places: list[list[Record]], key: str) -> Values:
-    """Known values by image, place and seed: a photograph at several scales, or with several noises, is one image."""
+    """Known values by image, place and seed: a photograph at several scales, or with other kernels or noise, is one image.
+
+    By name alone, as no two of the benchmark sets share one.
+    """
     found: Values = {}
     for number, rows in enumerate(places):
         for row in rows:
             if (known := value(row.values, key)) is not None:
-                found[(row.data, row.image), number, row.seed] = known
+                found[row.image, number, row.seed] = known
     return found
 
 
