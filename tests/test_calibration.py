@@ -14,6 +14,7 @@ from experiments import calibration, caution, paired
 from experiments.lr_patches import photographs
 from kernelsr.beliefs import Belief, covariance_of, gaussian
 from kernelsr.configure import restore
+from kernelsr.data import Scenario
 from kernelsr.files import read_table, write_table
 
 
@@ -65,7 +66,12 @@ def test_photographs_that_were_held_out_come_in_each_of_the_training_s_sizes(
         calibration.main()
         return read_table(tmp_path / name)
 
+    made: list[Any] = []
+    monkeypatch.setattr(
+        calibration, "Scenario", lambda *args, **more: made.append(more["seed"]) or Scenario(*args, **more)
+    )
     alone, copies = rows("alone.csv"), rows("copies.csv", "--copies")
+    assert made == [1, *range(1, 8)]  # the papers', and another kernel for each copy
     assert [row["image"] for row in alone] == ["02", "03", "04"]
     assert [row["copy"] for row in copies] == [str(copy) for copy in range(7) for _ in range(3)]
     score = "kernel_psnr_amortised"
@@ -76,7 +82,7 @@ def test_photographs_that_were_held_out_come_in_each_of_the_training_s_sizes(
     older = [{key: value for key, value in row.items() if key != "copy"} for row in alone]
     assert paired.values(older, score) == paired.values(alone, score)
     assert paired.values(alone, score).items() < paired.values(copies, score).items()
-    # All copies of a photograph are one image, though no two have the same kernel.
+    # All copies of a photograph are one image.
     found = paired.compared(copies, score, "kernel_psnr_spectral")
     assert (found.images, found.pairs) == (3, 21)
 
