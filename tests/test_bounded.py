@@ -13,6 +13,7 @@ from cases import KnownImage, photograph, problem, rng
 from torch import Tensor
 
 from experiments import bounds
+from experiments.paired import place_of
 from kernelsr import kernels, priors, restorers
 from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian, shape_of
 from kernelsr.configure import compose_config, restore
@@ -26,6 +27,7 @@ from kernelsr.problem import Doubt, Problem
 
 SPREADS = torch.tensor([[0.09, 0.03, -0.02], [0.03, 0.05, 0.01], [-0.02, 0.01, 0.04]], dtype=torch.float64)
 """Of a belief: its covariance."""
+COFFEE = place_of({"data": "demo", "scale": 4, "image": "coffee"})
 
 
 class Told(Believed):
@@ -250,10 +252,10 @@ def test_what_does_not_depend_on_the_start_is_taken_from_other_rows(monkeypatch:
     computed = bounds.row_of("demo", case, cfg, {}, clean)
     kernel = {"kernel_psnr_amortised": str(computed["kernel_psnr_amortised"])}
     plain = {"psnr_amortised": "21.5", "psnr_true": "22.5", "psnr_bounded": "1"} | kernel
-    taken = bounds.row_of("demo", case, cfg, {("demo", "4", "coffee"): plain}, clean)
+    taken = bounds.row_of("demo", case, cfg, {COFFEE: plain}, clean)
     assert (taken["psnr_amortised"], taken["psnr_true"], len(made)) == (21.5, 22.5, 4)
     with pytest.raises(ValueError, match="another kernel of coffee"):
-        bounds.row_of("demo", case, cfg, {("demo", "4", "coffee"): plain | {"kernel_psnr_amortised": "40"}}, clean)
+        bounds.row_of("demo", case, cfg, {COFFEE: plain | {"kernel_psnr_amortised": "40"}}, clean)
     assert computed["psnr_bounded"] == taken["psnr_bounded"] > 15
     assert computed["psnr_true"] != 22.5 and computed["smaller"] >= 0
 
@@ -334,5 +336,5 @@ def test_noise_and_jpeg_are_in_the_problems_that_are_measured(tmp_path: Path, mo
         words += ["--sets", "demo", "--scales", "4", "--plain", str(tmp_path / "plain.csv")]
         monkeypatch.setattr("sys.argv", ["bounds", str(tmp_path / f"{words[0]}.csv"), *words])
         bounds.main()
-    assert not taken[0] and list(taken[-1]) == [("demo", "4", "coffee")], "rows of other settings are not taken"
+    assert not taken[0] and list(taken[-1]) == [COFFEE], "rows of other settings are not taken"
     assert set(seen) == {("demo", 10 / 255, None, "untold"), ("demo", 0.0, (60, 90), "drawn")}
