@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,7 +46,6 @@ LEVEL = 0.9
 DRAWS = 20_000
 SETS = ("set5", "set14", "bsd100")
 NETWORKS = {"clean": False, "worn": True}
-Network = Callable[[bool], amortised.PosteriorNetwork]
 Make = Callable[[Problem, torch.Generator], priors.Amortised]
 
 
@@ -209,7 +208,10 @@ def main() -> None:
         print(*lines, sep="\n")
         return
     rows = []
-    network: Network = cache(lambda worn: amortised.bundled(NETWORKS[options.network] if options.network else worn))
+
+    def network(worn: bool) -> amortised.PosteriorNetwork:
+        return amortised.bundled(NETWORKS[options.network] if options.network else worn)
+
     asked = {"patches": options.patches, "caution": options.caution}
     settings = {key: value for key, value in asked.items() if value is not None}
     make: Make = partial(priors.Amortised, network=network, **settings)

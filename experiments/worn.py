@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments.bench import measure
 from experiments.middles import command, middles
 from kernelsr import amortised, priors
-from kernelsr.blocks import blockiness
+from kernelsr.blocks import Blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.data import Scenario
@@ -48,7 +48,7 @@ def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str
                         found = priors.Amortised(Problem(seen, scale), torch.Generator(), network=network)
                         place = {"image": case.name, "side": side, "scale": scale, "level": level}
                         place |= {"quality": quality, "cut": cut}
-                        said = {"blockiness": blockiness(grey(seen)), "noise": 255 * found.noise_std}
+                        said = {"blockiness": Blocks(grey(seen)).blockiness, "noise": 255 * found.noise_std}
                         yield place | said | {"worn": int(found.worn)} | measure.made()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +66,11 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
     return combined(before, evidence, 1 / often), evidence.noise.mean().exp().item()
 
 
+@cache
 def bundled(worn: bool = False) -> PosteriorNetwork:
     """Our networks for x2 to x8, trained by experiments/train_amortised.py on synthetic Gaussian kernels and photographs.
+
+    Read once: the same one for every image, as it takes as long as a look does.
 
     Args:
         worn: that for images with noise or JPEG, which is worse on others.

@@ -16,37 +16,42 @@ their number; experiments/worn.py."""
 FINE = dct(np.eye(SIDE, dtype=np.float32), axis=1, norm="ortho")[:, SIDE // 2 :]
 
 
-def shows_blocks(image: Tensor) -> bool:
-    """Whether an image (1, 1, h, w) in [0, 1] shows the blocks of a JPEG; one of fewer than four a side never does."""
-    return min(image.shape[-2:]) >= 4 * SIDE and blockiness(image) > SEEN + FEW / math.sqrt(image.numel())
-
-
-def blockiness(image: Tensor) -> float:
-    """By how much the details of an image (1, 1, h, w) in [0, 1] are weaker within one grid of blocks than within all others.
+class Blocks:
+    """What an image (1, 1, h, w) in [0, 1] shows of the blocks of a JPEG.
 
     The fine half of a discrete cosine transform of every eight pixels in a row, and in a column, from each of eight
     beginnings: the mean logarithm of its power, in units of the 8 bits. JPEG rounds most of them to zero on its own grid
-    and thereby makes jumps across it, which any other grid sees as details. A direction without room for eight grids counts
-    as 0.
+    and thereby makes jumps across it, which any other grid sees as details.
     """
-    return sum(_strength(details) for details in _details(image)) / 2
 
+    def __init__(self, image: Tensor):
+        levels = 255 * image[0, 0].detach().cpu().float().numpy()
+        self.details = _along_rows(np.ascontiguousarray(levels.T)), _along_rows(levels)
+        self.size = levels.shape
 
-def grid(image: Tensor) -> tuple[int, int]:
-    """Row and column at which the blocks of an image that was a JPEG begin, less than 8 each."""
-    down, across = (details.index(min(details)) if details else 0 for details in _details(image))
-    return down, across
+    @property
+    def blockiness(self) -> float:
+        """By how much details are weaker within one grid of blocks than within all others.
+
+        A direction without room for eight grids counts as 0.
+        """
+        return sum(_strength(details) for details in self.details) / 2
+
+    @property
+    def show(self) -> bool:
+        """Whether this is the image of a JPEG; one of fewer than four blocks a side never is."""
+        return min(self.size) >= 4 * SIDE and self.blockiness > SEEN + FEW / math.sqrt(math.prod(self.size))
+
+    @property
+    def begin(self) -> tuple[int, int]:
+        """Row and column at which the blocks begin, less than 8 each, if it was a JPEG."""
+        down, across = (details.index(min(details)) if details else 0 for details in self.details)
+        return down, across
 
 
 def _strength(details: list[float]) -> float:
     weakest = min(details, default=0.0)
     return (sum(details) - weakest) / (SIDE - 1) - weakest
-
-
-def _details(image: Tensor) -> tuple[list[float], list[float]]:
-    """Down and across, how strong the details within blocks are in the mean, for each of eight beginnings; or nothing."""
-    levels = 255 * image[0, 0].detach().cpu().float().numpy()
-    return _along_rows(np.ascontiguousarray(levels.T)), _along_rows(levels)
 
 
 def _along_rows(levels: np.ndarray) -> list[float]:

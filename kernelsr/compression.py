@@ -10,7 +10,7 @@ from scipy.fft import dctn
 from scipy.optimize import minimize
 from torch import Tensor
 
-from kernelsr.blocks import SIDE, grid, shows_blocks
+from kernelsr.blocks import SIDE, Blocks
 from kernelsr.colours import grey
 from kernelsr.problem import Problem
 
@@ -70,8 +70,9 @@ def was_jpeg(image: Tensor) -> bool:
     if min(image.shape[-2:]) < 4 * SIDE:
         return False
     image = _together(image)
-    return shows_blocks(grey(image)) or any(
-        quality_of(coefficients(image, begin, FEWER), WEAK)[1] > SURE for begin in _beginnings(image)
+    blocks = Blocks(grey(image))
+    return blocks.show or any(
+        quality_of(coefficients(image, begin, FEWER), WEAK)[1] > SURE for begin in _beginnings(blocks)
     )
 
 
@@ -84,7 +85,7 @@ def compression_error(image: Tensor) -> float:
         return 0.0
     image = _together(image)
     best, error = SURE, 0.0
-    for begin in _beginnings(image):
+    for begin in _beginnings(Blocks(grey(image))):
         found = coefficients(image, begin)
         quality, evidence = quality_of(found)
         if evidence > best:
@@ -113,9 +114,9 @@ def _together(image: Tensor) -> Tensor:
     return image if image.shape[1] == 3 else image[:, :1]
 
 
-def _beginnings(image: Tensor) -> set[tuple[int, int]]:
+def _beginnings(blocks: Blocks) -> set[tuple[int, int]]:
     """Where the blocks may begin: few images are cropped once they are JPEGs, and weak compression hides its grid."""
-    return {(0, 0), grid(grey(image))}
+    return {(0, 0), blocks.begin}
 
 
 def _blocks(values: Tensor) -> np.ndarray:
@@ -138,14 +139,15 @@ def quality_of(found: np.ndarray, qualities: Iterable[int] = QUALITIES) -> tuple
     told = np.abs(found).max(0, initial=0) > 4 * ROUNDING
     told[0, 0] = False
     values = np.abs(found[:, told], dtype=np.float32)
-    evidence = {quality: _evidence(values, steps_of(quality)[told].astype(np.float32)) for quality in qualities}
-    best = max(evidence, key=lambda quality: sum(evidence[quality]))
-    return best, evidence[best][1]
+    asked = list(qualities)
+    zeros, others = _evidence(values, np.stack([steps_of(quality)[told] for quality in asked]).astype(np.float32))
+    best = int((zeros + others).argmax())
+    return asked[best], float(others[best])
 
 
-def _evidence(values: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
-    """Of the coefficients that are zero, and of the others."""
-    spread = values.mean(0)
+def _evidence(values: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the coefficients (n, f) that are zero, and of the others, for each (q,) of the steps (q, f)."""
+    spread, steps = values.mean(0), steps[:, None]
     number = np.round(values / steps)
     zero, off = number == 0, values - number * steps
     # The Laplace mass between two thresholds is the density there of what was rounded, to one of both signs; in units of the
@@ -154,7 +156,7 @@ def _evidence(values: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
     power = (values - (number - 0.5).clip(min=0) * steps) / spread - (off / ROUNDING) ** 2 / 2
     share = mass * spread * np.exp(power.clip(max=80)) / (ROUNDING * math.sqrt(2 * math.pi))
     gain = np.log((1 - OUTLIERS) * share + OUTLIERS)
-    return float(gain[zero].sum()), float(gain[~zero].sum())
+    return np.where(zero, gain, 0).sum((1, 2)), np.where(zero, 0, gain).sum((1, 2))
 
 
 def error_of(found: np.ndarray, steps: np.ndarray) -> float:

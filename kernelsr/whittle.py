@@ -120,17 +120,21 @@ class Whittle(Spectrum):
         """``loss`` and its gradient, by hand: autograd takes five times as long, and the search is most of the fit's time."""
         power, share, mean, spread = (part.numpy() for part in (self.power, self.share, self.mean, self.spread))
         count, aliases, _ = self.features.shape
-        features = self.features.flatten(0, 1).numpy()
+        # Every look at them is a product with a vector: rows as long as there are frequencies are the quickest for both.
+        features = np.ascontiguousarray(self.features.flatten(0, 1).numpy().T)
+        average = np.full(aliases, 1 / aliases)
 
         def loss(deviation: np.ndarray) -> tuple[float, np.ndarray]:
             unknowns = mean + spread * deviation
             covariance, slopes = _covariance_and_slopes(*unknowns[SHAPE])
             noise = math.exp(unknowns[NOISE])
-            parts = np.exp(features @ np.concatenate([unknowns[: SHAPE.start], covariance])).reshape(count, aliases)
-            expected = parts.mean(1) + noise
-            rises = share * (1 - power / expected) / expected
-            total = share @ (np.log(expected) + power / expected) + deviation @ deviation / (2 * weight)
-            linear = (rises[:, None] * parts / aliases).reshape(-1) @ features
+            parts = np.exp(np.concatenate([unknowns[: SHAPE.start], covariance]) @ features).reshape(count, aliases)
+            expected = parts @ average + noise
+            ratio = power / expected
+            rises = share * (1 - ratio) / expected
+            total = share @ (np.log(expected) + ratio) + deviation @ deviation / (2 * weight)
+            parts *= (rises / aliases)[:, None]
+            linear = features @ parts.reshape(-1)
             of_unknowns = [linear[: SHAPE.start], linear[SHAPE.start :] @ slopes, [rises.sum() * noise]]
             return float(total), spread * np.concatenate(of_unknowns) + deviation / weight
 
@@ -160,7 +164,9 @@ class Whittle(Spectrum):
         start[NOISE] = noise
         start[0] = self.share @ (self.power / self.expected(self.mean + self.spread * start)).log() / self.spread[0]
         start = start.clamp(-REACH, REACH)
-        return minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=[(-REACH, REACH)] * len(start))
+        bounds = [(-REACH, REACH)] * len(start)
+        # A longer memory than usual, twice the unknowns, spares a fifth of the looks.
+        return minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxcor": 20})
 
 
 def _covariance_and_slopes(size: float, stretch: float, skew: float) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -398,7 +398,7 @@ def test_the_trained_networks_have_their_stored_scores(table: str, worn: bool, n
     with open(ROOT / "experiments" / "results" / f"{table}.csv", newline="") as file:
         stored = {(row["image"], int(row["scale"])): row for row in csv.DictReader(file)}
     assert len(stored) == 16
-    make = partial(priors.Amortised, network=cache(lambda _: amortised.bundled(worn)))
+    make = partial(priors.Amortised, network=lambda _: amortised.bundled(worn))
     for scale in SCALES:
         for case in Scenario(find_image_set("demo"), scale, noise_std=noise / 255):
             posed, truth = case.load()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import photograph, uniform
 
-from kernelsr.blocks import blockiness, shows_blocks
+from kernelsr.blocks import Blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 
@@ -16,21 +16,21 @@ IMAGE = photograph(192, torch.float32)
 @pytest.mark.parametrize("corner", [(0, 0), (3, 5), (7, 1)])
 def test_a_jpeg_is_seen_by_its_blocks_wherever_they_begin(corner: tuple[int, int]) -> None:
     images = [grey(jpeg(IMAGE, quality))[..., corner[0] :, corner[1] :] for quality in (60, 75, 90, 94)]
-    seen = [blockiness(image) for image in images]
-    assert seen == sorted(seen, reverse=True) and all(shows_blocks(image) for image in images)
+    seen = [Blocks(image).blockiness for image in images]
+    assert seen == sorted(seen, reverse=True) and all(Blocks(image).show for image in images)
 
 
 def test_an_image_without_blocks_has_none() -> None:
-    assert blockiness(torch.full((1, 1, 30, 30), 0.3)) == 0
-    assert blockiness(uniform(1, 1, 5, 7)) == 0
+    assert Blocks(torch.full((1, 1, 30, 30), 0.3)).blockiness == 0
+    assert Blocks(uniform(1, 1, 5, 7)).blockiness == 0
     for image in (
         grey(IMAGE),
         uniform(1, 1, 100, 100),
         *(grey(IMAGE)[..., :side, 50 : 50 + side] for side in (24, 48)),
     ):
-        assert not shows_blocks(image)
+        assert not Blocks(image).show
 
 
 def test_rows_and_columns_count_alike() -> None:
     compressed = grey(jpeg(IMAGE, 80))[..., :96, :]
-    assert blockiness(compressed) == pytest.approx(blockiness(compressed.mT.contiguous()))
+    assert Blocks(compressed).blockiness == pytest.approx(Blocks(compressed.mT.contiguous()).blockiness)

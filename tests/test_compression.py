@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from kernelsr import metrics, restorers
-from kernelsr.blocks import shows_blocks
+from kernelsr.blocks import Blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
 from kernelsr.compression import (
@@ -75,8 +75,8 @@ def test_channels_that_are_no_colours_are_read_by_themselves(quality: int) -> No
 
 def test_a_jpeg_is_known_by_its_blocks_or_by_its_coefficients() -> None:
     strong, weak = jpeg(IMAGE, 60)[..., 3:, 6:], jpeg(IMAGE, 97)
-    assert shows_blocks(grey(strong)) and was_jpeg(strong)
-    assert not shows_blocks(grey(weak)) and was_jpeg(weak)
+    assert Blocks(grey(strong)).show and was_jpeg(strong)
+    assert not Blocks(grey(weak)).show and was_jpeg(weak)
     assert was_jpeg(weak[..., 3:, 6:]) and not was_jpeg(weak[..., :24])
     assert was_jpeg(torch.cat([jpeg(grey(IMAGE), 97), IMAGE], 1))
 
