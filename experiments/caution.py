@@ -12,7 +12,6 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,10 +21,9 @@ from tqdm import tqdm
 
 from experiments import degradations
 from experiments.bench import measure
-from experiments.calibration import Network
 from experiments.middles import middles
 from experiments.paired import Values, key_of
-from kernelsr import amortised, metrics, priors
+from kernelsr import metrics, priors
 from kernelsr.configure import compose_config, restore
 from kernelsr.data import Case, Scenario
 from kernelsr.files import read_table, write_table
@@ -35,7 +33,7 @@ SIDE = 320  # of the middles, HR pixels
 CAUTIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def rows_of(case: Case, network: Network, worse: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def rows_of(case: Case, worse: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     problem, truth = degradations.load(case, worse["told"])
     assert truth.kernel is not None and truth.hr is not None
     scores = {}
@@ -43,7 +41,7 @@ def rows_of(case: Case, network: Network, worse: Mapping[str, Any]) -> Iterator[
     for caution in (None, *CAUTIONS):
         kernel = truth.kernel
         if caution is not None:
-            kernel = priors.Amortised(problem, torch.Generator(), network=network, caution=caution)()
+            kernel = priors.Amortised(problem, torch.Generator(), caution=caution)()
         image = restore(cfg, problem, kernel, case.name)
         assert image is not None
         scores[caution] = metrics.score_image(image, truth.hr, metrics.Scoring(problem.scale))["psnr"]
@@ -63,14 +61,13 @@ def main() -> None:
     if options.photos is None:
         print(*summary(read_table(options.csv)), sep="\n")
         return
-    network = cache(amortised.bundled)
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         middles(options.photos, Path(folder), SIDE)
         for scale in options.scales:
             cases = list(Scenario(Path(folder), scale, rng="named", **degradations.settings(options)))
             for case in tqdm(cases, desc=f"x{scale}", mininterval=30):
-                rows += rows_of(case, network, degradations.columns(options))
+                rows += rows_of(case, degradations.columns(options))
             write_table(options.csv, rows)
     print(*summary(rows), sep="\n")
 

@@ -11,7 +11,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from experiments.bench import measure
 from experiments.middles import command, middles
-from kernelsr import amortised, metrics, priors
+from kernelsr import metrics, priors
 from kernelsr.capture import floor_to_8_bits
 from kernelsr.colours import grey
 from kernelsr.configure import compose_config, restore
@@ -33,7 +32,6 @@ from kernelsr.statistics import paired_difference
 LEVELS = (0, 2, 5, 10)  # 255ths
 TOLD = ("nothing", "heard", "truth")
 SCORES = {"kernel": "kernel", "image": "image", "true": "image with the true kernel"}
-network = cache(amortised.bundled)
 
 
 def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -59,7 +57,7 @@ def scored(name: str, problem: Problem, truth: Truth) -> dict[str, float]:
 
 def of_told(problem: Problem, truth: Truth, name: str) -> dict[str, float]:
     assert truth.kernel is not None and truth.hr is not None
-    kernel = priors.Amortised(problem, torch.Generator(), network=network)()
+    kernel = priors.Amortised(problem, torch.Generator())()
     found = {"kernel": metrics.kernel_psnr(kernel.double(), truth.kernel)}
     for score, used in (("image", kernel), ("true", truth.kernel)):
         image = restore(compose_config(["nonblind=usrnet"]), problem, used, name)

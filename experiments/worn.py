@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from experiments.bench import measure
 from experiments.middles import command, middles
-from kernelsr import amortised, priors
+from kernelsr import priors
 from kernelsr.blocks import Blocks
 from kernelsr.capture import jpeg
 from kernelsr.colours import grey
@@ -33,7 +32,6 @@ CUT = 3, 5  # pixels more from image to image
 
 
 def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str, Any]]:
-    network = cache(amortised.bundled)
     with TemporaryDirectory() as folder:
         middles(photos, Path(folder), side)
         for scale in scales:
@@ -45,7 +43,7 @@ def rows_of(photos: Path, side: int, scales: Sequence[int]) -> Iterator[dict[str
                     for quality, cut in (("none", 1), *jpegs):
                         down, right = (cut * number * step % 8 for step in CUT)
                         seen = (lr if quality == "none" else jpeg(lr, quality))[..., down:, right:].contiguous()
-                        found = priors.Amortised(Problem(seen, scale), torch.Generator(), network=network)
+                        found = priors.Amortised(Problem(seen, scale), torch.Generator())
                         place = {"image": case.name, "side": side, "scale": scale, "level": level}
                         place |= {"quality": quality, "cut": cut}
                         said = {"blockiness": Blocks(grey(seen)).blockiness, "noise": 255 * found.noise_std}
