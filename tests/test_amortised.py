@@ -390,6 +390,10 @@ def test_batch_norm_within_the_convolutions_changes_nothing() -> None:
     torch.testing.assert_close(plain(patches, scales), before)
 
 
+def test_the_networks_are_read_once() -> None:
+    assert amortised.bundled(False) is amortised.bundled(False) is not amortised.bundled(True)
+
+
 @pytest.mark.parametrize(
     ("table", "worn", "noise"), [("amortised_demo", False, 0.0), ("amortised_demo_noise", True, 10.0)]
 )
