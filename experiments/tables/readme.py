@@ -31,7 +31,10 @@ AGAINST = ("spectral+wiener+usrnet direct", "spectral+wiener direct", "fkp+dip")
 def section(records: Sequence[Record]) -> str:
     """Everything between the markers."""
     clean = [row for row in records if not any(row.noise)]
-    set5 = {family: [row for row in clean if row.data == f"set5_{family}"] for family in ("aniso", "motion")}
+    set5 = {
+        family: [row for row in clean if row.data == f"set5_{family}" and row.scale in SCALES]
+        for family in ("aniso", "motion")
+    }
     whole = {family: _methods_on_all_images(rows) for family, rows in set5.items()}
     spectral = [row for row in records if row.method.startswith(("spectral+wiener", *BESIDE)) and row.family == "aniso"]
     x4 = [
