@@ -501,7 +501,10 @@ def test_readme_is_rewritten_between_its_markers_alone(tmp_path: Path) -> None:
     assert readme_tables.rewrite(readme, tmp_path / "results") == []
     text = readme.read_text()
     assert text.startswith("# before\n\n<!--") and text.endswith("-->\n\nafter\n") and "old numbers" not in text
-    assert not any(score in text for score in ("99.00", "77.00", "66.00", "55.00", "x8")) and "| inr+dip prior.lr=9 |" in text
+    assert (
+        not any(score in text for score in ("99.00", "77.00", "66.00", "55.00", "x8"))
+        and "| inr+dip prior.lr=9 |" in text
+    )
     assert "| fkp+dip | 26.00 ± 0.00 | 25.00 ± 0.00 | 50.0 ± 0.0 |" in text and "#### Set5, linear motion" in text
     readme_tables.rewrite(readme, tmp_path / "results")
     assert readme.read_text() == text
