@@ -70,7 +70,7 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
 def bundled(worn: bool = False) -> PosteriorNetwork:
     """Our networks for x2 to x8, trained by experiments/train_amortised.py on synthetic Gaussian kernels and photographs.
 
-    Read once: the same one for every image, since that takes half as long as a look.
+    Read from its file once, and then the same network for every image: callers must not train it.
 
     Args:
         worn: that for images with noise or JPEG, which is worse on others.

@@ -26,8 +26,9 @@ class Blocks:
 
     def __init__(self, image: Tensor):
         levels = 255 * image[0, 0].detach().cpu().float().numpy()
+        # Down and across, how strong the details within blocks are for each of eight beginnings; or nothing.
         self.details = _along_rows(np.ascontiguousarray(levels.T)), _along_rows(levels)
-        self.size = levels.shape
+        self.pixels = levels.size
 
     @property
     def blockiness(self) -> float:
@@ -38,9 +39,9 @@ class Blocks:
         return sum(_strength(details) for details in self.details) / 2
 
     @property
-    def show(self) -> bool:
-        """Whether this is the image of a JPEG; one of fewer than four blocks a side never is."""
-        return min(self.size) >= 4 * SIDE and self.blockiness > SEEN + FEW / math.sqrt(math.prod(self.size))
+    def visible(self) -> bool:
+        """Whether the blocks are to be seen."""
+        return self.blockiness > SEEN + FEW / math.sqrt(self.pixels)
 
     @property
     def begin(self) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def was_jpeg(image: Tensor) -> bool:
         return False
     image = _together(image)
     blocks = Blocks(grey(image))
-    return blocks.show or any(
+    return blocks.visible or any(
         quality_of(coefficients(image, begin, FEWER), WEAK)[1] > SURE for begin in _beginnings(blocks)
     )
 

@@ -17,7 +17,7 @@ IMAGE = photograph(192, torch.float32)
 def test_a_jpeg_is_seen_by_its_blocks_wherever_they_begin(corner: tuple[int, int]) -> None:
     images = [grey(jpeg(IMAGE, quality))[..., corner[0] :, corner[1] :] for quality in (60, 75, 90, 94)]
     seen = [Blocks(image).blockiness for image in images]
-    assert seen == sorted(seen, reverse=True) and all(Blocks(image).show for image in images)
+    assert seen == sorted(seen, reverse=True) and all(Blocks(image).visible for image in images)
 
 
 def test_an_image_without_blocks_has_none() -> None:
@@ -28,7 +28,7 @@ def test_an_image_without_blocks_has_none() -> None:
         uniform(1, 1, 100, 100),
         *(grey(IMAGE)[..., :side, 50 : 50 + side] for side in (24, 48)),
     ):
-        assert not Blocks(image).show
+        assert not Blocks(image).visible
 
 
 def test_rows_and_columns_count_alike() -> None:

@@ -75,8 +75,8 @@ def test_channels_that_are_no_colours_are_read_by_themselves(quality: int) -> No
 
 def test_a_jpeg_is_known_by_its_blocks_or_by_its_coefficients() -> None:
     strong, weak = jpeg(IMAGE, 60)[..., 3:, 6:], jpeg(IMAGE, 97)
-    assert Blocks(grey(strong)).show and was_jpeg(strong)
-    assert not Blocks(grey(weak)).show and was_jpeg(weak)
+    assert Blocks(grey(strong)).visible and was_jpeg(strong)
+    assert not Blocks(grey(weak)).visible and was_jpeg(weak)
     assert was_jpeg(weak[..., 3:, 6:]) and not was_jpeg(weak[..., :24])
     assert was_jpeg(torch.cat([jpeg(grey(IMAGE), 97), IMAGE], 1))
 
@@ -99,6 +99,14 @@ def test_the_evidence_is_of_rounded_laplace_variables() -> None:
     gain = np.log((1 - OUTLIERS) * share + OUTLIERS)
     assert quality_of(found, [85]) == (85, pytest.approx(gain[number != 0].sum(), rel=1e-4))
     assert quality_of(found)[0] == 85
+
+
+def test_of_a_weak_jpeg_of_faint_details_what_became_zero_tells_the_quality() -> None:
+    """Of coarser steps nothing but zeros would be left, and no evidence of the others against them."""
+    random, steps = np.random.default_rng(0), steps_of(98)
+    spread = 4 / (1 + np.hypot(*np.mgrid[:8, :8]))
+    found = np.round(random.laplace(scale=spread, size=(20, 8, 8)) / steps) * steps
+    assert quality_of(found + random.normal(scale=ROUNDING, size=found.shape))[0] == 98
 
 
 def repeated() -> list[Tensor]:
