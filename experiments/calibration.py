@@ -75,18 +75,22 @@ def row(problem: Problem, kernel: Tensor, make: Make) -> dict[str, Any]:
         prior = make(problem, torch.Generator())
         took.append(1e3 * (time.perf_counter() - began))
     milliseconds = statistics.median(took[1:])
-    true = torch.linalg.eigvalsh(covariance_of(fitted_shape(kernel.double(), problem)))
+    shape = fitted_shape(kernel.double(), problem)
+    true = torch.linalg.eigvalsh(covariance_of(shape))
     low, high = intervals(prior.belief, generator(0, "calibration"))
     inside = (low <= true) & (true <= high)
+    fit = priors.Spectral(problem, torch.Generator())
     said = {
         "narrow_inside": int(inside[0]),
         "wide_inside": int(inside[1]),
         "worn": int(prior.worn),
         "size_spread": prior.belief.spread()[0, 0].item(),
+        "size_true": shape[0].item(),
+        "size_amortised": prior.belief.mean[0, 0].item(),
+        "size_spectral": fit.belief.mean[0, 0].item(),
         "milliseconds": milliseconds,
         "pixels": problem.lr.shape[-1] * problem.lr.shape[-2],
     }
-    fit = priors.Spectral(problem, torch.Generator())
     return scored("amortised", prior(), kernel) | scored("spectral", fit(), kernel) | said
 
 

@@ -8,7 +8,9 @@ one of them is an error of 100 e % in a variance.
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,6 +21,9 @@ from kernelsr import kernels
 from kernelsr.learner import KernelPrior
 from kernelsr.problem import Problem
 
+Settled = float | Mapping[str, float]
+"""Up to which spread of its size's logarithm a kernel is settled, so that no loop begins there; 0 for never. Or such spreads
+by scale, {"x4": 0.2}, where a loop is worth its time: at others every kernel that has a doubt is settled."""
 STEP = 1e-5
 """Of the central differences by which a kernel's slopes are taken, in the shape's numbers."""
 
@@ -49,7 +54,7 @@ class Posterior(KernelPrior):
 
     weight: float = 0.0
 
-    def as_start(self, weight: float, settled: float) -> None:
+    def as_start(self, weight: float, settled: Settled, scale: int) -> None:
         """How it deals with a loop, as a start; once, by the constructor.
 
         The kernel is settled where its ``doubt``, if the constructor has set one, is ``settled`` at most, and where the
@@ -57,9 +62,13 @@ class Posterior(KernelPrior):
         """
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; a penalty has a positive weight, or 0 for none")
-        if not 0 <= settled < math.inf:
-            raise ValueError(f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled")
-        self.settled = self.settled or (settled > 0 and self.doubt is not None and self.doubt.size <= settled)
+        limits = settled if isinstance(settled, Mapping) else {f"x{scale}": settled}
+        if not all(0 <= limit < math.inf and re.fullmatch(r"x\d+", place) for place, limit in limits.items()):
+            raise ValueError(
+                f"settled is {settled}; it is a spread, or 0 for a kernel that is never settled, or by scale {{x4: 0.2}}"
+            )
+        limit = limits.get(f"x{scale}", math.inf)
+        self.settled = self.settled or (limit > 0 and self.doubt is not None and self.doubt.size <= limit)
         self.weight, self.holds = weight, weight > 0
 
     @abstractmethod
@@ -93,10 +102,10 @@ class Believed(Posterior):
         problem: Problem,
         weight: float = 0.0,
         chosen: Tensor | None = None,
-        settled: float = 0.0,
+        settled: Settled = 0.0,
     ) -> None:
         """Take a belief, and the shape (3,) of the kernel that is chosen for it, the mean; once, by the constructor."""
-        self.as_start(weight, settled)
+        self.as_start(weight, settled, problem.scale)
         self.belief = Belief(*(part.detach().cpu().double() for part in belief))
 
         def kernel(shape: Tensor) -> Tensor:

@@ -86,7 +86,8 @@ class PatchFeatures(nn.Module):
             convolution, norm, rectifier = block.children()
             assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             looks.append(nn.Sequential(fuse_conv_bn_eval(convolution, norm), rectifier))
-        folded.layers = nn.Sequential(*looks)
+        # Weights that lie as the images do are not brought there anew at every look.
+        folded.layers = nn.Sequential(*looks).to(memory_format=torch.channels_last)
         return folded
 
     def look(self, patches: Tensor, scale: Tensor) -> Tensor:

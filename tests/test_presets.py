@@ -52,9 +52,9 @@ def test_draft_begins_at_the_spectral_fit_and_the_command_line_wins() -> None:
 
 def test_refined_is_the_loop_that_was_measured_and_takes_other_priors() -> None:
     words = ["prior=gaussian", "start=amortised", "start.weight=1e-4", "nonblind=usrnet"]
-    words += ["start.settled=0.2", "restorer.channels=16", "crop=192", "solver.steps=150", "threads=1"]
+    words += ["start.settled={x3:0.2,x4:0.2}", "restorer.channels=16", "crop=192", "solver.steps=150", "threads=1"]
     cfg, measured = compose_config(["preset=refined"]), compose_config(words)
-    assert cfg.start.settled == flags.DOUBT
+    assert set(cfg.start.settled.values()) == {flags.DOUBT}
     assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(measured, resolve=True)
     cfg = compose_config(["preset=refined", "prior=fkp", "crop=null", "start.weight=0"])
     assert cfg.prior._target_.endswith("Flow") and cfg.crop is None and cfg.start.weight == 0
@@ -75,6 +75,18 @@ def test_refined_takes_what_is_sure_and_sends_what_is_not_through_the_loop() -> 
     assert [len(seen) for seen in steps] == [1, 2, 2]
     with pytest.raises(ValueError, match="settled is -1"):
         kernelsr.estimate(lr, 2, preset="refined", overrides=["start.settled=-1"])
+
+
+def test_refined_has_no_loop_where_that_gains_nothing() -> None:
+    lr = degrade(photograph(96).float(), true_kernel().float(), 2)
+    short = ["solver.steps=2", "solver.ssim_steps=0", "prior.start=0"]
+    for words, taken in (([], True), (["+start.settled.x2=1e-3"], False), (["+start.settled.x2=9"], True)):
+        steps: list[Progress] = []
+        found = kernelsr.estimate(lr, 2, preset="refined", overrides=[*short, *words], on_step=steps.append)
+        assert (len(steps) == 1) == taken == (found.doubt is not None)
+    for wrong in ("+start.settled.2=0.1", "start.settled.x4=-1"):
+        with pytest.raises(ValueError, match="settled is .* by scale"):
+            kernelsr.estimate(lr, 2, preset="refined", overrides=[*short, wrong])
 
 
 @pytest.mark.parametrize("words", [["solver=alternating"], ["solver=direct"], ["restorer=bicubic"], ["nonblind=none"]])
@@ -271,7 +283,7 @@ def test_the_explained_fit_is_settled_where_its_fit_is_sure_of_the_size() -> Non
     with pytest.raises(ValueError, match="settled is -1"):
         priors.Explained(posed, rng(), settled=-1, **there)
     cfg = compose_config(["preset=refined", "start=explained", "start@start.fit=amortised"])
-    assert cfg.start.settled == flags.DOUBT and cfg.start.weight == 1e-4 and cfg.start.fit.settled == 0
+    assert cfg.start.settled.x4 == flags.DOUBT and cfg.start.weight == 1e-4 and cfg.start.fit.settled == 0
 
 
 @pytest.mark.parametrize("scale", [2, 4])

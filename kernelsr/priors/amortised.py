@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from kernelsr import amortised, fusion, patch_features
-from kernelsr.beliefs import Belief, Believed
+from kernelsr.beliefs import Belief, Believed, Settled
 from kernelsr.colours import grey
 from kernelsr.compression import was_jpeg
 from kernelsr.crops import informative_windows
@@ -36,7 +36,8 @@ class Amortised(Believed):
         caution: by how many of its spreads the kernel is smaller than the posterior's mean. Too wide a kernel costs the
             image more than too narrow a one, so that the mean is not what costs least.
         weight: of the penalty that holds a loop to the belief.
-        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there, or such
+            spreads by scale.
 
     Raises:
         ValueError: no patch or too small a one, a negative weight or spread, or a scale that the network was not trained for.
@@ -52,7 +53,7 @@ class Amortised(Believed):
         side: int = 64,
         caution: float = 0.25,
         weight: float = 0.0,
-        settled: float = 0.0,
+        settled: Settled = 0.0,
     ):
         super().__init__()
         if patches < 1 or side < 16:

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from kernelsr.beliefs import Believed, covariance_of, gaussian
+from kernelsr.beliefs import Believed, Settled, covariance_of, gaussian
 from kernelsr.learner import Restorer, at_once
 from kernelsr.problem import Problem
 
@@ -35,8 +35,8 @@ class Bounded(Believed):
             scales are x2 to x4.
         outside: the weight, of values on the [0, 1] scale.
         weight: of the penalty that holds a loop to the result.
-        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there; of a fit
-            that says its doubt.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there, or such
+            spreads by scale; of a fit that says its doubt.
 
     Raises:
         ValueError: the restorer learns, or takes several calls to its image; its image is not finite; outside or settled is
@@ -52,7 +52,7 @@ class Bounded(Believed):
         restorer: Callable[[Problem, torch.Generator], Restorer],
         outside: float = 200.0,
         weight: float = 0.0,
-        settled: float = 0.0,
+        settled: Settled = 0.0,
     ):
         super().__init__()
         if not 0 <= outside < math.inf:

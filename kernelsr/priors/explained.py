@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from kernelsr.beliefs import Belief, Believed, covariance_of, gaussian
+from kernelsr.beliefs import Belief, Believed, Settled, covariance_of, gaussian
 from kernelsr.crops import informative_crop
 from kernelsr.degradation import degrade
 from kernelsr.learner import Restorer, at_once
@@ -32,8 +32,8 @@ class Explained(Believed):
         crop: side of the window, HR pixels; None takes the whole image.
         evaluations: of the restorer, at most about so many.
         weight: of the penalty that holds a loop to the result.
-        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there; of a fit
-            that says its doubt.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there, or such
+            spreads by scale; of a fit that says its doubt.
 
     Raises:
         ValueError: the restorer learns, takes several calls, or ignores the kernel; counts or evaluations are not positive;
@@ -51,7 +51,7 @@ class Explained(Believed):
         crop: int | None = 192,
         evaluations: int = 8,
         weight: float = 0.0,
-        settled: float = 0.0,
+        settled: Settled = 0.0,
     ):
         super().__init__()
         for name, value in (("counts", counts), ("evaluations", evaluations)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernelsr import kernels
-from kernelsr.beliefs import Posterior
+from kernelsr.beliefs import Posterior, Settled
 from kernelsr.families import KernelFamily
 from kernelsr.pool_likelihood import NOISE, TRUST, WINDOW, PoolLikelihood
 from kernelsr.problem import Doubt, Problem
@@ -38,7 +38,8 @@ class Pool(Posterior):
             so that twice the pixels tell less than twice as much.
         window: side of the windows, half overlapping, whose periodograms are averaged; LR pixels.
         weight: of the penalty that holds a loop to the posterior, beside a mean squared error of images in [0, 1].
-        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there.
+        settled: the spread of the size's logarithm up to which the kernel is settled, so that no loop begins there, or such
+            spreads by scale.
 
     Raises:
         ValueError: no kernel, no trust, a window too small for a spectrum or for the kernels, a negative weight or spread,
@@ -55,7 +56,7 @@ class Pool(Posterior):
         trust: float = TRUST,
         window: int = WINDOW,
         weight: float = 0.0,
-        settled: float = 0.0,
+        settled: Settled = 0.0,
     ):
         super().__init__()
         if not isinstance(count, int) or count < 1:
@@ -74,7 +75,7 @@ class Pool(Posterior):
         calibrated, sizes = tempered(weights, TEMPER), log_sizes(drawn.cpu().double())
         self.register_buffer("calibrated", calibrated.to(drawn))
         self.doubt = Doubt((calibrated @ (sizes - calibrated @ sizes).square()).sqrt().item())
-        self.as_start(weight, settled)
+        self.as_start(weight, settled, problem.scale)
         if self.holds:
             self.register_buffer("precision", _precision(drawn.cpu().double(), weights, calibrated).to(drawn))
 
