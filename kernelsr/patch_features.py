@@ -87,7 +87,7 @@ class PatchFeatures(nn.Module):
             assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             looks.append(nn.Sequential(fuse_conv_bn_eval(convolution, norm), rectifier))
         # Weights that lie as the images do are not brought there anew at every look.
-        folded.layers = nn.Sequential(*looks).to(memory_format=torch.channels_last)
+        folded.layers = nn.Sequential(*looks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return folded
 
     def look(self, patches: Tensor, scale: Tensor) -> Tensor:
