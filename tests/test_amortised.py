@@ -258,6 +258,19 @@ def test_a_worn_image_is_read_by_the_network_for_such() -> None:
         assert seen == asked
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_processor_s_bfloat16_changes_no_belief(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    posed = Problem(photograph(96, torch.float32), scale)
+    beliefs = {}
+    for has in (False, True):
+        told = {"architecture": "x86_64", "avx512_bf16": has}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told, raising=False)
+        beliefs[has] = priors.Amortised(posed, rng()).belief
+    off = (beliefs[True].mean - beliefs[False].mean).abs() / beliefs[False].spread()
+    assert 0 < off.max() < 5e-3
+    torch.testing.assert_close(beliefs[True].spread(), beliefs[False].spread(), rtol=3e-3, atol=0)
+
+
 def test_the_kernel_is_smaller_than_the_mean_by_a_share_of_the_doubt() -> None:
     posed = Problem(degrade(photograph(192), true_kernel(), 2), 2)
     mean, cautious = (priors.Amortised(posed, rng(), caution=caution) for caution in (0.0, 0.5))
